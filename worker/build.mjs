@@ -1,0 +1,26 @@
+// Builds what sync_job uploads: worker.js (one minified module, no runtime dependency) and murmur3.wasm.
+// The plan and the bitsets are modules that sync_job adds; `--test` builds the tests' entry point instead.
+import { mkdir, readFile, writeFile } from "node:fs/promises";
+import { fileURLToPath } from "node:url";
+import { build } from "esbuild";
+import createWabt from "wabt";
+
+const here = fileURLToPath(new URL(".", import.meta.url));
+const forTests = process.argv.includes("--test");
+const out = forTests ? `${here}build/test` : `${here}../sync_job/bundle`;
+
+await mkdir(out, { recursive: true });
+const wabt = await createWabt();
+const wat = await readFile(`${here}src/murmur3.wat`, "utf8");
+await writeFile(`${out}/murmur3.wasm`, wabt.parseWat("murmur3.wat", wat, { multi_value: true }).toBinary({}).buffer);
+await build({
+  entryPoints: [forTests ? `${here}test/entry.ts` : `${here}src/index.ts`],
+  outfile: `${out}/worker.js`,
+  bundle: true,
+  format: "esm",
+  target: "es2024",
+  minify: !forTests,
+  legalComments: "none",
+  external: ["*.wasm", "*/plan.json", "*.bin"],
+  logLevel: "warning",
+});

@@ -1,0 +1,119 @@
+/**
+ * Reading the JSON of the resolver API: both spellings of each field, the types of protobuf's JSON mapping.
+ * What `JSON.parse` cannot tell from good JSON is accepted (docs/parity.md).
+ * @module
+ */
+import type { Context } from "./context";
+import { isStruct } from "./context";
+
+/** The body cannot be read; the message is for the caller. */
+export class RequestError extends Error {}
+
+export interface Sdk {
+  /** The SDK id's name, or the custom id; "" when not given. */
+  readonly id: string;
+  readonly version: string;
+}
+
+export interface ResolveRequest {
+  flags: readonly string[];
+  context: Context;
+  clientSecret: string;
+  apply: boolean;
+  sdk: Sdk;
+}
+
+const NO_SDK: Sdk = { id: "", version: "" };
+const NO_CONTEXT: Context = {};
+const DEPTH_MAX = 126;
+
+/** Read the body of `flags:resolve`. Throws RequestError. */
+export function readResolveRequest(body: string): ResolveRequest {
+  const json = parseObject(body);
+  const request: ResolveRequest = { flags: [], context: NO_CONTEXT, clientSecret: "", apply: false, sdk: NO_SDK };
+  for (const key in json) {
+    const value = json[key];
+    switch (key) {
+      case "flags":
+        request.flags = readStrings(value, key);
+        break;
+      case "evaluation_context":
+        refuseBoth(json, "evaluationContext", key);
+      case "evaluationContext":
+        if (value !== null) request.context = readContext(value, key);
+        break;
+      case "client_secret":
+        refuseBoth(json, "clientSecret", key);
+      case "clientSecret":
+        request.clientSecret = readString(value, key);
+        break;
+      case "apply":
+        if (typeof value !== "boolean") throw new RequestError("apply must be a boolean");
+        request.apply = value;
+        break;
+      case "sdk":
+        if (value !== null) request.sdk = readSdk(value);
+        break;
+    }
+  }
+  return request;
+}
+
+function parseObject(body: string): Readonly<Record<string, unknown>> {
+  let json: unknown;
+  try {
+    json = JSON.parse(body);
+  } catch {
+    throw new RequestError("the body is not JSON");
+  }
+  if (!isStruct(json)) throw new RequestError("the body must be a JSON object");
+  return json;
+}
+
+function refuseBoth(json: Readonly<Record<string, unknown>>, camel: string, snake: string): void {
+  if (Object.hasOwn(json, camel)) throw new RequestError(`${camel} is given twice (${camel}, ${snake})`);
+}
+
+function readString(value: unknown, key: string): string {
+  if (typeof value !== "string") throw new RequestError(`${key} must be a string`);
+  return value;
+}
+
+function readStrings(value: unknown, key: string): readonly string[] {
+  if (!Array.isArray(value)) throw new RequestError(`${key} must be a list of strings`);
+  for (let i = 0; i < value.length; i++) readString(value[i], key);
+  return value as string[];
+}
+
+function readContext(value: unknown, key: string): Context {
+  if (!isStruct(value)) throw new RequestError(`${key} must be an object`);
+  checkValues(value, 1);
+  return value;
+}
+
+/** A context holds finite numbers and well-formed text, and is not nested without end. */
+function checkValues(struct: Readonly<Record<string, unknown>>, depth: number): void {
+  if (depth > DEPTH_MAX) throw new RequestError("the context is nested too deeply");
+  for (const key in struct) {
+    if (!key.isWellFormed()) throw new RequestError("a key of the context holds a lone surrogate");
+    const value = struct[key];
+    if (typeof value === "string") {
+      if (!value.isWellFormed()) throw new RequestError("a text of the context holds a lone surrogate");
+    } else if (typeof value === "number") {
+      if (!Number.isFinite(value)) throw new RequestError("a number of the context is out of range");
+    } else if (typeof value === "object" && value !== null) checkValues(value as Record<string, unknown>, depth + 1);
+  }
+}
+
+function readSdk(value: unknown): Sdk {
+  if (!isStruct(value)) throw new RequestError("sdk must be an object");
+  const id = value["id"] ?? null;
+  const custom = value["customId"] ?? value["custom_id"] ?? null;
+  const version = value["version"] === undefined ? "" : readString(value["version"], "sdk.version");
+  if (custom !== null) {
+    if (id !== null) throw new RequestError("sdk has both an id and a custom id");
+    return { id: readString(custom, "sdk.customId"), version };
+  }
+  if (id !== null && typeof id !== "string" && !Number.isInteger(id)) throw new RequestError("sdk.id must be a name or a number");
+  return { id: String(id ?? ""), version };
+}

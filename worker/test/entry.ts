@@ -1,0 +1,70 @@
+/**
+ * The tests' entry point: the same Worker, given its plan with each request, so that thousands of states need
+ * one process. Not part of the shipped bundle.
+ * @module
+ */
+import { numberText, parseNumber, parseTimestamp, parseVersion, timestampOfNumber, compareText } from "../src/values";
+import { schemaOf, schemaSignature } from "../src/context_schema";
+import { loadPlan } from "../src/plan";
+import { UnitHasher, unitText } from "../src/units";
+import { FlagWorker } from "../src/worker";
+
+interface Batch {
+  plan: string;
+  bits: string;
+  env: Record<string, unknown>;
+  requests: { path: string; method?: string; headers?: Record<string, string>; body?: string }[];
+}
+
+const functions: Record<string, (...args: never[]) => unknown> = {
+  numberText,
+  parseNumber: (text: string) => {
+    const number = parseNumber(text);
+    return number === undefined ? null : Number.isFinite(number) ? number : String(number);
+  },
+  parseTimestamp: (text: string) => parseTimestamp(text) ?? null,
+  timestampOfNumber: (text: string) => timestampOfNumber(Number(text)) ?? null,
+  parseVersion: (text: string) => parseVersion(text).parts,
+  compareText,
+  unitText: (value: unknown) => unitText(value) ?? null,
+  schema: (context: Record<string, unknown>) => schemaOf(schemaSignature(context)),
+  bucket: (prefix: string, unit: string, count: number) => {
+    const hasher = new UnitHasher("", 1, 1);
+    const record = hasher.prepare(prefix);
+    return hasher.place(0, unit) ? hasher.bucket(record, 0, count) : null;
+  },
+  words: (prefix: string, unit: string) => {
+    const hasher = new UnitHasher("", 1, 1);
+    const record = hasher.prepare(prefix);
+    if (!hasher.place(0, unit)) return null;
+    return hasher.words(record, 0).map((word) => BigInt.asUintN(64, word).toString(16).padStart(16, "0"));
+  },
+};
+
+async function runBatch(batch: Batch, context: ExecutionContext): Promise<unknown> {
+  const messages: string[] = [];
+  const queue = { send: async (message: string) => void messages.push(message) };
+  const plan = loadPlan(batch.plan, Uint8Array.from(atob(batch.bits), (char) => char.charCodeAt(0)).buffer);
+  const worker = new FlagWorker(plan, { LOG_LINGER_MS: "0", flag_logs_queue: queue, ...batch.env });
+  const waited: Promise<unknown>[] = [];
+  const waiting = { waitUntil: (promise: Promise<unknown>) => void waited.push(promise) } as unknown as ExecutionContext;
+  const answers = [];
+  for (const { path, method, headers, body } of batch.requests) {
+    const init: RequestInit = { method: method ?? "POST", headers: headers ?? {} };
+    if (body !== undefined) init.body = body;
+    const response = await worker.fetch(new Request(`http://worker${path}`, init), waiting);
+    answers.push({ status: response.status, body: await response.text() });
+  }
+  await Promise.all(waited);
+  context.passThroughOnException?.();
+  return { answers, messages };
+}
+
+export default {
+  async fetch(request: Request, _env: unknown, context: ExecutionContext): Promise<Response> {
+    const { pathname } = new URL(request.url);
+    if (pathname === "/batch") return Response.json(await runBatch((await request.json()) as Batch, context));
+    const calls = (await request.json()) as { name: string; args: never[] }[];
+    return Response.json(calls.map(({ name, args }) => functions[name]?.(...args) ?? null));
+  },
+};
