@@ -1,0 +1,425 @@
+"""The Cloudflare REST API as the jobs use it: Workers scripts, queues with HTTP pull, KV namespaces.
+
+The only module that talks to Cloudflare, and the only one that retries it. Every call is safe to repeat: a create
+that was done but not answered is found again by name. Source: the Cloudflare API's own OpenAPI description.
+"""
+
+from __future__ import annotations
+
+import json
+import random as random_module
+import re
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence  # noqa: TC003 - as in settings.py, types in the open
+from dataclasses import dataclass
+from email.utils import parsedate_to_datetime
+from types import TracebackType  # noqa: TC003 - as above
+from typing import Any, Self
+
+import httpx
+
+from flagedge.errors import ApiError, RateLimitedError, SettingsError, UnavailableError
+from flagedge.settings import Secret
+
+API_BASE_URL = "https://api.cloudflare.com/client/v4"
+TIMEOUT = httpx.Timeout(30.0, connect=5.0, write=60.0)
+UPLOAD_TIMEOUT = httpx.Timeout(120.0, connect=5.0)
+PER_PAGE = 100
+ACCOUNTS_PER_PAGE = 50
+PAGES_LIMIT = 1000
+SHOWN_MESSAGE_CHARS = 300
+
+RETRIED_STATUSES = frozenset({408, 409, 429})
+TOO_MANY_REQUESTS = 429
+METHOD_NOT_ALLOWED = 405
+NOT_FOUND = 404
+SERVER_ERROR = 500
+NOT_SUCCESS = 300
+SHORTEST_LIMITED_WAIT_S = 1.0
+
+AUTH_FAILED = 10000
+NO_SUBDOMAIN = 10007
+SCRIPT_MISSING = frozenset({10007, 10090})
+UNREADABLE_REQUEST = 10026
+CONCURRENT_CHANGE = 10035
+TITLE_TAKEN = 10014
+CONSUMER_EXISTS = 11004
+QUEUE_NAME_TAKEN = 11009
+
+# Unescaped quotes cannot occur inside a JSON string, so this finds the envelope's own key wherever it stands.
+SUCCESS = re.compile(r'"success"\s*:\s*(true|false)')
+PERMISSIONS = (
+    ("/storage/kv", "Workers KV Storage: Edit"),
+    ("/queues", "Queues: Edit"),
+    ("/workers", "Workers Scripts: Edit"),
+    ("", "Account Settings: Read"),
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Module:
+    """A module of a Worker: `name` is what imports say, `content_type` decides what an import gives."""
+
+    name: str
+    content: bytes
+    content_type: str
+
+
+@dataclass(frozen=True, slots=True)
+class Queue:
+    """A queue: bindings take its name, all endpoints its id."""
+
+    queue_id: str
+    queue_name: str
+
+
+@dataclass(frozen=True, slots=True)
+class RetryPolicy:
+    """How long a failing call is tried: `attempts` in all, waits of `base_s` doubling up to `cap_s`, with jitter.
+
+    `budget_s` bounds the sum of the waits, those that the server asks for included: a longer one is not begun.
+    `settle_s` is how long a queue's first pull waits for its consumer to take effect.
+    """
+
+    attempts: int = 4
+    base_s: float = 0.5
+    cap_s: float = 8.0
+    budget_s: float = 60.0
+    settle_s: float = 45.0
+
+
+class Cloudflare:
+    """A client for one account; without an `account_id` it uses the only one that the token sees."""
+
+    def __init__(
+        self,
+        *,
+        api_token: Secret,
+        account_id: str = "",
+        base_url: str = API_BASE_URL,
+        retry: RetryPolicy = RetryPolicy(),  # noqa: B008 - frozen
+        transport: httpx.BaseTransport | None = None,
+        sleep: Callable[[float], None] = time.sleep,
+        random: Callable[[], float] = random_module.random,
+    ) -> None:
+        token = api_token.reveal()
+        # h11 prints a header that it refuses, so nothing it would refuse may get there.
+        if not token.isascii() or not token.isprintable() or " " in token:
+            raise SettingsError(["CLOUDFLARE_API_TOKEN has characters that no token has (is it quoted, or broken?)"])
+        self._http = httpx.Client(
+            base_url=base_url,
+            headers={"Authorization": f"Bearer {token}"},
+            timeout=TIMEOUT,
+            transport=transport,
+        )
+        self._base_url = base_url
+        self._account_id = account_id
+        self._retry = retry
+        self._sleep = sleep
+        self._random = random
+        self._settled: set[str] = set()
+
+    def __repr__(self) -> str:
+        return f"Cloudflare(account_id={self._account_id!r}, base_url={self._base_url!r})"
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, exc: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+    def close(self) -> None:
+        self._http.close()
+
+    # The account
+
+    def find_account_id(self) -> str:
+        """The id of the single account that the token sees. Raises SettingsError when there is none, or several."""
+        if not self._account_id:
+            accounts = list(self._list("/accounts", account=False, per_page=ACCOUNTS_PER_PAGE))
+            if len(accounts) != 1:
+                seen = ", ".join(f"{account['name']} ({account['id']})" for account in accounts) or "none"
+                problem = f"the API token must see exactly one account, but sees {seen}: set CLOUDFLARE_ACCOUNT_ID"
+                raise SettingsError([problem])
+            self._account_id = str(accounts[0]["id"])
+        return self._account_id
+
+    def get_subdomain(self) -> str | None:
+        """The account's name below workers.dev, None when it has none yet."""
+        result = self._find("/workers/subdomain", missing=frozenset({NO_SUBDOMAIN}))
+        return str(result["subdomain"]) if result and result.get("subdomain") else None
+
+    # Workers
+
+    def get_script_settings(self, script: str) -> dict[str, Any] | None:
+        """Bindings and runtime settings of the live version, None when there is no such script."""
+        settings: dict[str, Any] | None = self._find(f"/workers/scripts/{script}/settings", missing=SCRIPT_MISSING)
+        return settings
+
+    def list_secrets(self, script: str) -> list[str] | None:
+        """The names of the script's secrets, None when there is no such script."""
+        secrets = self._find(f"/workers/scripts/{script}/secrets", missing=SCRIPT_MISSING)
+        return None if secrets is None else [str(secret["name"]) for secret in secrets]
+
+    def upload_script(self, script: str, *, metadata: Mapping[str, Any], modules: Sequence[Module]) -> dict[str, Any]:
+        """Upload and deploy to everyone at once; an `inherit` binding that cannot be resolved is an error."""
+        files: list[tuple[str, tuple[str | None, bytes, str]]] = [
+            ("metadata", (None, json.dumps(metadata).encode(), "application/json"))
+        ]
+        files += [(module.name, (module.name, module.content, module.content_type)) for module in modules]
+        params = {"excludeScript": "true", "bindings_inherit": "strict"}
+        endpoint = f"/workers/scripts/{script}"
+        uploaded: dict[str, Any] = self._call("PUT", endpoint, params=params, files=files, timeout=UPLOAD_TIMEOUT)
+        return uploaded
+
+    def set_workers_dev(self, script: str, *, enabled: bool) -> None:
+        """Serve the script below workers.dev, or stop it; preview addresses stay off."""
+        self._call("POST", f"/workers/scripts/{script}/subdomain", body={"enabled": enabled, "previews_enabled": False})
+
+    # Queues
+
+    def find_queue(self, name: str) -> Queue | None:
+        for queue in self._list("/queues", name=name):
+            if queue["queue_name"] == name:
+                return Queue(str(queue["queue_id"]), name)
+        return None
+
+    def create_queue(self, name: str) -> Queue:
+        """Create the queue, or find the one that has the name already."""
+        try:
+            created = self._call("POST", "/queues", body={"queue_name": name})
+        except ApiError as exc:
+            existing = self.find_queue(name) if QUEUE_NAME_TAKEN in exc.codes else None
+            if existing is None:
+                raise
+            return existing
+        return Queue(str(created["queue_id"]), name)
+
+    def list_queue_consumers(self, queue_id: str) -> list[dict[str, Any]]:
+        consumers: list[dict[str, Any]] = self._call("GET", f"/queues/{queue_id}/consumers") or []
+        return consumers
+
+    def create_pull_consumer(
+        self,
+        queue_id: str,
+        *,
+        dead_letter_queue: str = "",
+        batch_size: int = 100,
+        visibility_timeout_ms: int = 60_000,
+        max_retries: int = 100,
+        retry_delay_s: int = 10,
+    ) -> dict[str, Any]:
+        """Let the queue be drained over HTTP; the pull consumer that it has already is returned as it is."""
+        body = {
+            "type": "http_pull",
+            "dead_letter_queue": dead_letter_queue,
+            "settings": {
+                "batch_size": batch_size,
+                "visibility_timeout_ms": visibility_timeout_ms,
+                "max_retries": max_retries,
+                "retry_delay": retry_delay_s,
+            },
+        }
+        if not dead_letter_queue:
+            del body["dead_letter_queue"]
+        try:
+            created: dict[str, Any] = self._call("POST", f"/queues/{queue_id}/consumers", body=body)
+        except ApiError as exc:
+            if CONSUMER_EXISTS not in exc.codes:
+                raise
+            for consumer in self.list_queue_consumers(queue_id):
+                if consumer.get("type") == "http_pull":
+                    return consumer
+            hint = "The queue is consumed by a Worker; a queue has one consumer: detach that one first"
+            raise ApiError(exc.message, status=exc.status, codes=exc.codes, hint=hint) from exc
+        return created
+
+    def pull_messages(self, queue_id: str, *, batch_size: int = 100, visibility_timeout_ms: int) -> str:
+        """Lease up to `batch_size` messages: the answer's JSON text as it came, envelope included, not parsed.
+
+        Fewer messages, or none, do not mean that the queue is empty. Safe to repeat: leases of a lost answer end.
+        """
+        endpoint = f"/queues/{queue_id}/messages/pull"
+        body = {"batch_size": batch_size, "visibility_timeout_ms": visibility_timeout_ms}
+        waited_s, wait_s = 0.0, 1.0
+        while True:
+            try:
+                response = self._send("POST", endpoint, body=body)
+            except ApiError as exc:
+                attaching = exc.status == METHOD_NOT_ALLOWED or UNREADABLE_REQUEST in exc.codes
+                if queue_id in self._settled or not attaching or waited_s + wait_s > self._retry.settle_s:
+                    raise
+                self._sleep(wait_s)
+                waited_s += wait_s
+                wait_s = min(wait_s * 2, self._retry.cap_s)
+                continue
+            self._settled.add(queue_id)
+            return response.content.decode()
+
+    def ack_messages(
+        self, queue_id: str, *, acks: Sequence[str], retries: Sequence[tuple[str, int]] = ()
+    ) -> dict[str, Any]:
+        """Drop the messages of the leases `acks`, hand back those of `retries` (lease, delay in seconds).
+
+        Returns {ackCount?, retryCount?, warnings?: {lease: why}}; asks nothing when there is nothing to say.
+        """
+        if not acks and not retries:
+            return {}
+        body: dict[str, Any] = {
+            "acks": [{"lease_id": lease} for lease in acks],
+            "retries": [{"lease_id": lease, "delay_seconds": delay_s} for lease, delay_s in retries],
+        }
+        result: dict[str, Any] = self._call("POST", f"/queues/{queue_id}/messages/ack", body=body) or {}
+        return result
+
+    # KV
+
+    def find_kv_namespace(self, title: str) -> str | None:
+        for namespace in self._list("/storage/kv/namespaces"):
+            if namespace["title"] == title:
+                return str(namespace["id"])
+        return None
+
+    def create_kv_namespace(self, title: str) -> str:
+        """Create the namespace and return its id, or that of the one that has the title already."""
+        try:
+            return str(self._call("POST", "/storage/kv/namespaces", body={"title": title})["id"])
+        except ApiError as exc:
+            existing = self.find_kv_namespace(title) if TITLE_TAKEN in exc.codes else None
+            if existing is None:
+                raise
+            return existing
+
+    # The wire
+
+    def _find(self, endpoint: str, *, missing: frozenset[int]) -> Any:
+        """The result of a GET, None when the answer is that there is no such thing (and only then)."""
+        try:
+            return self._call("GET", endpoint)
+        except ApiError as exc:
+            if exc.status == NOT_FOUND or (missing.intersection(exc.codes) and exc.status < SERVER_ERROR):
+                return None
+            raise
+
+    def _list(
+        self, endpoint: str, *, account: bool = True, per_page: int = PER_PAGE, **params: str
+    ) -> Iterator[dict[str, Any]]:
+        """The items of all pages."""
+        seen_count = 0
+        for page in range(1, PAGES_LIMIT):
+            query = {"page": str(page), "per_page": str(per_page), **params}
+            envelope = self._send("GET", endpoint, account=account, params=query).json()
+            items = envelope.get("result") or []
+            yield from items
+            seen_count += len(items)
+            info = envelope.get("result_info") or {}
+            more = page < info["total_pages"] if "total_pages" in info else seen_count < info.get("total_count", 0)
+            if not items or not more:
+                return
+
+    def _call(self, method: str, endpoint: str, **options: Any) -> Any:
+        """The envelope's `result`."""
+        response = self._send(method, endpoint, **options)
+        return response.json().get("result") if response.content else None
+
+    def _send(self, method: str, endpoint: str, *, account: bool = True, body: Any = None, **options: Any) -> Any:
+        """Send until it succeeds, fails for good, or the policy is spent; raises an ApiError for both failures."""
+        path = f"/accounts/{self.find_account_id()}{endpoint}" if account else endpoint
+        waited_s = 0.0
+        for attempt in range(1, self._retry.attempts + 1):
+            try:
+                response = self._http.request(method, path, json=body, **options)
+                failure = _judge(method, endpoint, response)
+            except httpx.TransportError as exc:
+                response = None
+                failure = _no_answer(method, endpoint, self._http.base_url.host, exc)
+            if failure is None:
+                return response
+            wait_s = self._wait_s(attempt, response)
+            spent = attempt == self._retry.attempts or waited_s + wait_s > self._retry.budget_s
+            if not _is_passing(failure) or spent:
+                raise failure
+            self._sleep(wait_s)
+            waited_s += wait_s
+        raise AssertionError
+
+    def _wait_s(self, attempt: int, response: httpx.Response | None) -> float:
+        backoff_s = min(self._retry.cap_s, self._retry.base_s * 2 ** (attempt - 1)) * (0.5 + self._random() / 2)
+        if response is None:
+            return backoff_s
+        asked_s = _read_retry_after(response.headers.get("retry-after", ""))
+        if asked_s is not None:
+            return asked_s + self._retry.base_s * self._random()
+        return max(backoff_s, SHORTEST_LIMITED_WAIT_S) if response.status_code == TOO_MANY_REQUESTS else backoff_s
+
+
+def _read_retry_after(text: str) -> float | None:
+    """Seconds from either form, never negative; None when there is none that can be read."""
+    try:
+        return max(0.0, float(int(text)))
+    except ValueError:
+        pass
+    try:
+        return max(0.0, parsedate_to_datetime(text).timestamp() - time.time())
+    except (TypeError, ValueError, OverflowError):
+        return None
+
+
+def _is_passing(failure: ApiError) -> bool:
+    """Whether asking again may help."""
+    passing = isinstance(failure, (UnavailableError, RateLimitedError))
+    return passing or failure.status in RETRIED_STATUSES or CONCURRENT_CHANGE in failure.codes
+
+
+def _judge(method: str, endpoint: str, response: httpx.Response) -> ApiError | None:
+    """The failure that an answer is, None when it is a success."""
+    status = response.status_code
+    if status < NOT_SUCCESS:
+        if not response.content:
+            return None
+        text = response.content.decode("utf-8", "replace").rstrip()
+        success = SUCCESS.search(text)
+        if not success or not text.endswith("}"):
+            return UnavailableError(_describe(method, endpoint, response, "the answer is not JSON"), status=status)
+        if success[1] == "true":
+            return None
+    codes, said = _read_errors(response)
+    message = _describe(method, endpoint, response, said)
+    if status == TOO_MANY_REQUESTS:
+        return RateLimitedError(message, status=status, codes=codes, hint="Try again in five minutes")
+    if status >= SERVER_ERROR:
+        return UnavailableError(message, status=status, codes=codes, hint="Cloudflare fails: try again later")
+    return ApiError(message, status=status, codes=codes, hint=_find_hint(endpoint, response, codes))
+
+
+def _read_errors(response: httpx.Response) -> tuple[tuple[int, ...], str]:
+    """Cloudflare's codes, and what it says in words; never the body itself."""
+    try:
+        errors = response.json()["errors"]
+        codes = tuple(int(error["code"]) for error in errors)
+        said = "; ".join(f"{error['code']} {str(error.get('message', ''))[:SHOWN_MESSAGE_CHARS]}" for error in errors)
+    except (ValueError, KeyError, TypeError):
+        return (), "no reason that can be read"
+    return codes, said or "no reason given"
+
+
+def _describe(method: str, endpoint: str, response: httpx.Response, said: str) -> str:
+    ray = response.headers.get("cf-ray")
+    return f"{method} {endpoint} failed with HTTP {response.status_code}: {said}" + (f" (cf-ray {ray})" if ray else "")
+
+
+def _no_answer(method: str, endpoint: str, host: str, exc: httpx.TransportError) -> UnavailableError:
+    what = f"{type(exc).__name__}: {exc}" if str(exc) else type(exc).__name__
+    hint = "Is the network up, and is a proxy needed?"
+    return UnavailableError(f"{method} {endpoint} got no answer from {host} ({what})", hint=hint)
+
+
+def _find_hint(endpoint: str, response: httpx.Response, codes: tuple[int, ...]) -> str:
+    if response.headers.get("cf-mitigated") == "challenge":
+        return "Cloudflare's firewall challenged the request: call from another address"
+    if response.status_code in {401, 403} or AUTH_FAILED in codes:
+        permission = next(permission for prefix, permission in PERMISSIONS if endpoint.startswith(prefix))
+        return f"The API token needs the permission '{permission}' on this account, and must not have expired"
+    return ""

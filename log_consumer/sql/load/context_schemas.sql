@@ -1,0 +1,11 @@
+-- One row per message and context schema, from the messages in `delivered`.
+insert into context_schemas
+select
+    sent_at,
+    clients[seen.client + 1].client,
+    clients[seen.client + 1].client_credential,
+    seen.schema,
+    seen.semantic_types,
+    isolate,
+    seq
+from (select unnest(schemas) as seen, * from delivered where len(schemas) > 0);

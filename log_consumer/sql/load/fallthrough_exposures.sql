@@ -1,0 +1,44 @@
+-- One row per rule that an exposure passed through, from the messages in `delivered`.
+insert into fallthrough_exposures
+with
+indexed as (
+    select
+        unnest(fallthroughs.exposure) + 1 as e,
+        unnest(fallthroughs.outcome) + 1 as o,
+        unnest(fallthroughs.unit) + 1 as u,
+        generate_subscripts(fallthroughs.exposure, 1) as i,
+        *
+    from delivered
+),
+expanded as (
+    select
+        exposures.resolve[e] + 1 as r,
+        outcomes[o] as outcome,
+        origins[resolves.origin[r] + 1] as origin,
+        make_timestamp_ms(resolves.at_ms[r]) as received_at,
+        *
+    from indexed
+)
+select
+    coalesce(make_timestamp_ms(exposures.applied_at_ms[e]), received_at),
+    outcome.flag,
+    outcome.rule,
+    outcome.segment,
+    outcome.assignment_id,
+    units[u],
+    outcome.targeting_key_selector,
+    row_number() over (partition by delivery, e order by i) - 1,
+    resolves.id[r],
+    clients[origin.client + 1].client,
+    clients[origin.client + 1].client_credential,
+    origin.source,
+    origin.sdk,
+    origin.sdk_version,
+    origin.country,
+    origin.is_bot,
+    state_etag,
+    worker_version,
+    received_at,
+    isolate,
+    seq
+from expanded;

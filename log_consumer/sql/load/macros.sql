@@ -1,0 +1,43 @@
+-- The words that decode.sql is written in; made once per connection, as temporary macros.
+
+-- A message's text as a struct; null when it is not a JSON object. The envelope's scalars stay JSON.
+create or replace temp macro decode_message(text) as try(from_json(text, '{
+    "format": "JSON", "isolate": "JSON", "seq": "JSON", "sent_at_ms": "JSON", "state_etag": "JSON",
+    "worker_version": "JSON", "row_count": "JSON", "dropped_count": "JSON",
+    "clients": [{"client": "VARCHAR", "client_credential": "VARCHAR"}],
+    "origins": [{"client": "INTEGER", "source": "VARCHAR", "sdk": "VARCHAR", "sdk_version": "VARCHAR",
+                 "country": "VARCHAR", "is_bot": "BOOLEAN"}],
+    "units": ["VARCHAR"],
+    "outcomes": [{"flag": "VARCHAR", "kind": "VARCHAR", "reason": "VARCHAR", "rule": "VARCHAR", "segment": "VARCHAR",
+                  "variant": "VARCHAR", "assignment_id": "VARCHAR", "targeting_key_selector": "VARCHAR"}],
+    "resolves": {"id": ["VARCHAR"], "at_ms": ["BIGINT"], "origin": ["INTEGER"]},
+    "exposures": {"resolve": ["INTEGER"], "outcome": ["INTEGER"], "unit": ["INTEGER"], "applied_at_ms": ["BIGINT"]},
+    "fallthroughs": {"exposure": ["INTEGER"], "outcome": ["INTEGER"], "unit": ["INTEGER"]},
+    "counts": {"client": ["INTEGER"], "outcome": ["INTEGER"], "count": ["BIGINT"]},
+    "schemas": [{"client": "INTEGER", "schema": "JSON", "semantic_types": "JSON"}],
+    "telemetry": {"resolve_count": "BIGINT", "error_count": "BIGINT",
+                  "latency": {"sum_us": "BIGINT", "count": "BIGINT", "buckets": "JSON"}}}'));
+
+-- JavaScript writes half a surrogate pair as \udxxx, which is no valid text and fails the whole message: one visitor's
+-- odd targeting key would cost the rows of all others. Such halves become U+FFFD. The pattern eats escaped backslashes
+-- and whole pairs first and marks each with a control character, which JSON text cannot hold; what carries the mark
+-- alone was a half.
+create or replace temp macro without_lone_surrogates(text) as replace(
+    regexp_replace(
+        regexp_replace(
+            text,
+            '(\\\\|\\u[dD][89abAB][0-9a-fA-F]{2}\\u[dD][c-fC-F][0-9a-fA-F]{2})|\\u[dD][89a-fA-F][0-9a-fA-F]{2}',
+            '\1' || chr(1), 'g'),
+        '(\\\\|\\u[dD][89abAB][0-9a-fA-F]{2}\\u[dD][c-fC-F][0-9a-fA-F]{2})' || chr(1), '\1', 'g'),
+    chr(1), chr(65533));
+
+-- All of them there, and the same.
+create or replace temp macro same_lengths(lengths) as
+    coalesce(list_min(lengths) = list_max(lengths) and list_count(lengths) = len(lengths), false);
+
+-- Every index from `low` to the end of the dictionary; true for an empty or absent column.
+create or replace temp macro indexes_within(indexes, low, dictionary) as
+    coalesce(list_min(indexes) >= low and list_max(indexes) < len(dictionary), true);
+
+-- The last millisecond of the year 9999.
+create or replace temp macro last_time_ms() as 253402300799999;

@@ -1,0 +1,128 @@
+"""Our Worker held against the official resolver: the same states, the same requests, every answer compared.
+
+`python -m differential --minutes 10` (through `make fuzz-resolve`) runs seeds until the time is over and prints the
+first difference as a case that can be replayed with `--seed`.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import random
+import sys
+import time
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from generator import random_case
+from oracle import Oracle, OracleError, OracleTrap, Suspended
+from workerd import TestWorker, run_test_worker
+
+
+@dataclass(slots=True)
+class Tally:
+    """What a run compared: requests, flags by reason, requests that the official resolver refused."""
+
+    requests: int = 0
+    reasons: Counter[str] = field(default_factory=Counter)
+    refused: Counter[str] = field(default_factory=Counter)
+
+    @property
+    def flags(self) -> int:
+        return self.reasons.total()
+
+
+class DifferenceError(AssertionError):
+    """The two resolvers disagree; the message holds the request and both answers."""
+
+
+def compare_case(worker: TestWorker, payload: bytes, requests: Sequence[dict[str, Any]], tally: Tally) -> None:
+    """Resolve every request with both. Raises DifferenceError for the first difference."""
+    oracle = Oracle(payload)
+    try:
+        oracle.load()
+    except OracleError as error:
+        tally.refused[f"state: {error}"[:60]] += 1
+        return
+    batch = worker.resolve(payload, requests, env={"flag_logs_queue": None})
+    for request, answer in zip(requests, batch.answers, strict=True):
+        tally.requests += 1
+        ours = {flag["flag"]: flag for flag in answer.json.get("resolvedFlags", [])}
+        theirs = _resolve_with_oracle(oracle, request, ours, tally)
+        if theirs is None:
+            if answer.status == 200:
+                raise DifferenceError(f"refused by the official resolver alone: {json.dumps(request)}: {answer.text}")
+            continue
+        if answer.status != 200 or ours != theirs:
+            differing = {name for name in ours.keys() | theirs.keys() if ours.get(name) != theirs.get(name)}
+            raise DifferenceError(
+                f"request {json.dumps(request)}\n"
+                + "\n".join(f"{name}\n  ours   {ours.get(name)}\n  theirs {theirs.get(name)}" for name in differing)
+                + ("" if answer.status == 200 else f"\nstatus {answer.status}: {answer.text}")
+            )
+        tally.reasons.update(flag["reason"].removeprefix("RESOLVE_REASON_") for flag in theirs.values())
+
+
+def _resolve_with_oracle(
+    oracle: Oracle, request: Mapping[str, Any], ours: Mapping[str, Any], tally: Tally
+) -> dict[str, Any] | None:
+    """The official answer; None when the request as a whole is refused.
+
+    Where one flag's internal error fails the whole request upstream, each flag is asked for alone and the failing
+    ones are expected to err alone (a documented deviation).
+    """
+    try:
+        return _flags(oracle.resolve(request))
+    except OracleError as error:
+        if "client secret not found" in str(error):
+            tally.refused["unknown client secret"] += 1
+            return None
+        tally.refused["internal error" if not isinstance(error, OracleTrap) else "trap"] += 1
+    flags: dict[str, Any] = {}
+    for name in ours:
+        try:
+            flags |= _flags(oracle.resolve(dict(request) | {"flags": [name]}))
+        except OracleError:
+            flags[name] = {"flag": name, "reason": "RESOLVE_REASON_ERROR"}
+    return flags
+
+
+def _flags(resolved: Any) -> dict[str, Any]:
+    if isinstance(resolved, Suspended):
+        raise DifferenceError("the official resolver suspended although materializations are not supported")
+    flags: dict[str, Any] = resolved.flags
+    return flags
+
+
+def run_seeds(worker: TestWorker, seeds: Any, tally: Tally, *, until: float | None = None) -> None:
+    """Compare the cases of many seeds; a difference names its seed."""
+    for seed in seeds:
+        payload, requests = random_case(random.Random(seed))
+        try:
+            compare_case(worker, payload, requests, tally)
+        except DifferenceError as error:
+            raise DifferenceError(f"seed {seed}\n{error}") from error
+        if until is not None and time.monotonic() > until:
+            return
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(description="Fuzz the Worker against the official resolver.")
+    parser.add_argument("--minutes", type=float, default=1.0)
+    parser.add_argument("--seed", type=int, default=None, help="where to begin (default: from the clock)")
+    options = parser.parse_args()
+    first = options.seed if options.seed is not None else time.time_ns()
+    tally = Tally()
+    with run_test_worker() as worker:
+        try:
+            run_seeds(worker, range(first, sys.maxsize), tally, until=time.monotonic() + 60 * options.minutes)
+        finally:
+            print(f"{tally.requests} requests, {tally.flags} flags compared: {dict(tally.reasons.most_common())}")
+            print(f"refused upstream as a whole: {dict(tally.refused.most_common(8))}")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

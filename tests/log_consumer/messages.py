@@ -1,0 +1,204 @@
+"""Builders of flag-log messages (docs/log-format.md, version 1) with keyword defaults.
+
+A message is built from requests, each a list of decided flags, so that a test says what happened and not how it
+is coded; the dictionaries and index columns come out of the builder as they come out of the Worker.
+"""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass, field
+from typing import Any
+
+ISOLATE = "kZ3v9Qw1xT0bN7mLc5RdEa"
+AT_MS = 1_763_700_000_123
+
+
+@dataclass(frozen=True)
+class Fallthrough:
+    """One rule that was passed through."""
+
+    rule: str = "flags/a/rules/holdout"
+    segment: str = "segments/holdout"
+    assignment_id: str = "holdout"
+    unit: str = "visitor-17"
+    selector: str = "visitor_id"
+
+    def outcome(self, flag: str) -> dict[str, str]:
+        return {
+            "flag": flag,
+            "kind": "fallthrough",
+            "rule": self.rule,
+            "segment": self.segment,
+            "assignment_id": self.assignment_id,
+            "targeting_key_selector": self.selector,
+        }
+
+
+@dataclass(frozen=True)
+class Decided:
+    """One flag of one request: a match with a variant unless told otherwise."""
+
+    flag: str = "flags/a"
+    reason: str = "MATCH"
+    rule: str = "flags/a/rules/r"
+    segment: str = "segments/s"
+    variant: str = "flags/a/variants/on"
+    assignment_id: str = "flags/a/variants/on"
+    unit: str | None = "visitor-17"
+    selector: str = "visitor_id"
+    fallthroughs: tuple[Fallthrough, ...] = ()
+    applied_at_ms: int | None = None
+
+    def outcome(self) -> dict[str, str]:
+        if self.reason != "MATCH":
+            return {"flag": self.flag, "kind": "no_match", "reason": self.reason}
+        known = {
+            "flag": self.flag,
+            "kind": "match",
+            "reason": "MATCH",
+            "rule": self.rule,
+            "segment": self.segment,
+            "variant": self.variant,
+            "assignment_id": self.assignment_id,
+        }
+        return {key: value for key, value in known.items() if value} | {"targeting_key_selector": self.selector}
+
+
+@dataclass(frozen=True)
+class Request:
+    """One request that applied flags."""
+
+    decided: tuple[Decided, ...] = (Decided(),)
+    resolve_id: str = "F9JOaaaaaaaaaaaaaaaaaaaaaaaaaaaa"
+    at_ms: int = AT_MS
+    client: str = "clients/web"
+    client_credential: str = "clients/web/clientCredentials/k"
+    source: str = "api"
+    sdk: str = "SDK_ID_JS_CONFIDENCE"
+    sdk_version: str = "0.2.1"
+    country: str = "SE"
+    is_bot: bool = False
+
+
+def decided(**changes: Any) -> Decided:
+    return Decided(**changes)
+
+
+def no_match(flag: str = "flags/b", reason: str = "NO_SEGMENT_MATCH", **changes: Any) -> Decided:
+    return Decided(flag=flag, reason=reason, unit=None, **changes)
+
+
+def request(*flags: Decided, **changes: Any) -> Request:
+    return Request(decided=flags or (Decided(),), **changes)
+
+
+@dataclass
+class _Columns:
+    """The dictionaries and columns of a message while it is filled."""
+
+    clients: list[Any] = field(default_factory=list)
+    origins: list[Any] = field(default_factory=list)
+    units: list[Any] = field(default_factory=list)
+    outcomes: list[Any] = field(default_factory=list)
+    resolves: dict[str, list[Any]] = field(default_factory=lambda: {"id": [], "at_ms": [], "origin": []})
+    exposures: dict[str, list[Any]] = field(default_factory=lambda: {"resolve": [], "outcome": [], "unit": []})
+    fallthroughs: dict[str, list[Any]] = field(default_factory=lambda: {"exposure": [], "outcome": [], "unit": []})
+    applied_at_ms: list[int] = field(default_factory=list)
+    counts: dict[tuple[int, int], int] = field(default_factory=dict)
+
+    def add_request(self, made: Request) -> None:
+        client = _index(self.clients, {"client": made.client, "client_credential": made.client_credential})
+        origin = {"client": client, "source": made.source, "sdk": made.sdk, "sdk_version": made.sdk_version}
+        origin |= {"country": made.country, "is_bot": made.is_bot}
+        _append(self.resolves, id=made.resolve_id, at_ms=made.at_ms, origin=_index(self.origins, origin))
+        for flag in made.decided:
+            self.add_flag(flag, client=client, at_ms=made.at_ms)
+
+    def add_flag(self, flag: Decided, *, client: int, at_ms: int) -> None:
+        outcome = self.count(client, flag.outcome())
+        unit = -1 if flag.unit is None else _index(self.units, flag.unit)
+        _append(self.exposures, resolve=len(self.resolves["id"]) - 1, outcome=outcome, unit=unit)
+        self.applied_at_ms.append(at_ms if flag.applied_at_ms is None else flag.applied_at_ms)
+        for passed in flag.fallthroughs:
+            passed_outcome = self.count(client, passed.outcome(flag.flag))
+            exposure = len(self.exposures["outcome"]) - 1
+            _append(self.fallthroughs, exposure=exposure, outcome=passed_outcome, unit=_index(self.units, passed.unit))
+
+    def count(self, client: int, outcome: dict[str, str]) -> int:
+        index = _index(self.outcomes, outcome)
+        self.counts[client, index] = self.counts.get((client, index), 0) + 1
+        return index
+
+
+def message(*requests: Request, isolate: str = ISOLATE, seq: int = 0, **changes: Any) -> dict[str, Any]:
+    """A message of the given requests (one match when none is given); `changes` replace envelope keys as they are."""
+    columns = _Columns()
+    for made in requests or (Request(),):
+        columns.add_request(made)
+    exposures = dict(columns.exposures)
+    if any(flag.applied_at_ms is not None for made in requests for flag in made.decided):
+        exposures["applied_at_ms"] = columns.applied_at_ms
+    pairs = list(columns.counts)
+    built = {
+        "format": "flagedge/1",
+        "isolate": isolate,
+        "seq": seq,
+        "sent_at_ms": AT_MS + 400,
+        "state_etag": '"3f2a"',
+        "worker_version": "0.1.0",
+        "row_count": len(columns.resolves["id"])
+        + len(exposures["outcome"])
+        + len(columns.fallthroughs["outcome"])
+        + len(pairs),
+        "dropped_count": 0,
+        "clients": columns.clients,
+        "origins": columns.origins,
+        "units": columns.units,
+        "outcomes": columns.outcomes,
+        "resolves": columns.resolves,
+        "exposures": exposures,
+        "fallthroughs": columns.fallthroughs,
+        "counts": {
+            "client": [client for client, _ in pairs],
+            "outcome": [outcome for _, outcome in pairs],
+            "count": [columns.counts[pair] for pair in pairs],
+        },
+    }
+    return built | changes
+
+
+def body(*requests: Request, **changes: Any) -> str:
+    """The JSON text of `message(…)`, compact as JavaScript writes it."""
+    return compact(message(*requests, **changes))
+
+
+def compact(value: Any) -> str:
+    return json.dumps(value, separators=(",", ":"), ensure_ascii=False)
+
+
+def busy_request(number: int, *, flag_count: int = 10) -> Request:
+    """A typical request of a busy site: `flag_count` flags, a third unmatched, every fifth after a fall-through."""
+    unit = f"visitor-{number * 2_654_435_761 % 2**32:08x}"
+    flags = []
+    for index in range(flag_count):
+        name = f"flags/feature-{index}"
+        if (number + index) % 3 == 0:
+            flags.append(no_match(name))
+            continue
+        variant = f"{name}/variants/{('control', 'treatment')[(number + index) % 2]}"
+        passed = (Fallthrough(rule=f"{name}/rules/holdout", unit=unit),) if index % 5 == 0 else ()
+        rule = f"{name}/rules/rollout-{index}"
+        flags.append(decided(flag=name, rule=rule, variant=variant, assignment_id=variant, unit=unit, fallthroughs=passed))
+    return request(*flags, resolve_id=f"{number:032x}", at_ms=AT_MS + number, country=("SE", "DE", "US")[number % 3])
+
+
+def _index(dictionary: list[Any], value: Any) -> int:
+    if value not in dictionary:
+        dictionary.append(value)
+    return dictionary.index(value)
+
+
+def _append(columns: dict[str, list[Any]], **row: Any) -> None:
+    for name, value in row.items():
+        columns[name].append(value)

@@ -1,0 +1,127 @@
+"""The Worker's test entry point in a real workerd: plans come with the requests, so one process serves all states."""
+
+from __future__ import annotations
+
+import base64
+import json
+import os
+import shutil
+import subprocess
+import tempfile
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import httpx
+
+from sync_job.compile import Plan, compile_plan
+from sync_job.decode import decode_state
+
+REPOSITORY = Path(__file__).resolve().parent.parent
+TEST_BUNDLE = REPOSITORY / "worker/build/test"
+COMPATIBILITY_DATE = "2026-11-01"
+
+_CONFIG = """using Workerd = import "/workerd/workerd.capnp";
+const config :Workerd.Config = (
+  services = [(name = "main", worker = .main)],
+  sockets = [(name = "http", address = "127.0.0.1:0", http = (), service = "main")]
+);
+const main :Workerd.Worker = (
+  modules = [(name = "worker.js", esModule = embed "worker.js"), (name = "murmur3.wasm", wasm = embed "murmur3.wasm")],
+  compatibilityDate = "%s"
+);
+"""
+
+
+def find_workerd() -> str:
+    """Path of the workerd binary that npm installed."""
+    package = REPOSITORY / "worker/node_modules/workerd"
+    found = subprocess.run(
+        ["node", "-p", "require(process.argv[1]).default", str(package / "lib/main.js")],
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    return found.stdout.strip() or str(package / "bin/workerd")
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """One answer of the Worker."""
+
+    status: int
+    text: str
+
+    @property
+    def json(self) -> Any:
+        return json.loads(self.text)
+
+
+@dataclass(frozen=True, slots=True)
+class Batch:
+    """The answers to a batch of requests, and the flag-log messages that they caused."""
+
+    answers: list[Answer]
+    messages: list[dict[str, Any]]
+
+
+class TestWorker:
+    """A workerd process with the test entry point."""
+
+    __test__ = False
+
+    def __init__(self, url: str) -> None:
+        self.http = httpx.Client(base_url=url, timeout=60)
+
+    def call(self, calls: Sequence[tuple[str, Sequence[Any]]]) -> list[Any]:
+        """Call internal functions of the Worker by name."""
+        body = [{"name": name, "args": list(args)} for name, args in calls]
+        answer = self.http.post("/call", content=json.dumps(body))
+        answer.raise_for_status()
+        return answer.json()
+
+    def run(self, plan: Plan, requests: Sequence[dict[str, Any]], *, env: dict[str, Any] | None = None) -> Batch:
+        """Send raw requests (path, method, headers, body text) to a Worker that holds `plan`."""
+        batch = {
+            "plan": plan.text,
+            "bits": base64.b64encode(plan.bits).decode(),
+            "env": env or {},
+            "requests": list(requests),
+        }
+        answer = self.http.post("/batch", content=json.dumps(batch))
+        answer.raise_for_status()
+        body = answer.json()
+        answers = [Answer(item["status"], item["body"]) for item in body["answers"]]
+        return Batch(answers, [json.loads(message) for message in body["messages"]])
+
+    def resolve(
+        self, payload: bytes, requests: Sequence[dict[str, Any]], *, env: dict[str, Any] | None = None
+    ) -> Batch:
+        """Resolve a batch of API requests against a state (an encoded ClientResolverState)."""
+        plan = compile_plan(decode_state(payload), etag='"test"')
+        paths = [{"path": "/v1/flags:resolve", "body": json.dumps(request)} for request in requests]
+        return self.run(plan, paths, env=env)
+
+
+@contextmanager
+def run_test_worker() -> Iterator[TestWorker]:
+    """Start workerd with the test entry point; it ends with the block."""
+    with tempfile.TemporaryDirectory() as directory:
+        for name in ("worker.js", "murmur3.wasm"):
+            shutil.copy(TEST_BUNDLE / name, directory)
+        config = Path(directory, "config.capnp")
+        config.write_text(_CONFIG % COMPATIBILITY_DATE)
+        read_end, write_end = os.pipe()
+        process = subprocess.Popen(
+            [find_workerd(), "serve", str(config), f"--control-fd={write_end}"], pass_fds=[write_end]
+        )
+        os.close(write_end)
+        try:
+            with os.fdopen(read_end) as control:
+                port = json.loads(control.readline())["port"]
+            yield TestWorker(f"http://127.0.0.1:{port}")
+        finally:
+            process.kill()
+            process.wait()
