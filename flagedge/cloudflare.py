@@ -10,10 +10,10 @@ import json
 import random as random_module
 import re
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence  # noqa: TC003 - as in settings.py, types in the open
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from email.utils import parsedate_to_datetime
-from types import TracebackType  # noqa: TC003 - as above
+from itertools import chain, count, repeat
 from typing import Any, Self
 
 import httpx
@@ -24,19 +24,9 @@ from flagedge.settings import Secret
 API_BASE_URL = "https://api.cloudflare.com/client/v4"
 TIMEOUT = httpx.Timeout(30.0, connect=5.0, write=60.0)
 UPLOAD_TIMEOUT = httpx.Timeout(120.0, connect=5.0)
-PER_PAGE = 100
-ACCOUNTS_PER_PAGE = 50
-PAGES_LIMIT = 1000
+PER_PAGE = 50  # the most that every list allows
 SHOWN_MESSAGE_CHARS = 300
-
 RETRIED_STATUSES = frozenset({408, 409, 429})
-TOO_MANY_REQUESTS = 429
-METHOD_NOT_ALLOWED = 405
-NOT_FOUND = 404
-SERVER_ERROR = 500
-NOT_SUCCESS = 300
-SHORTEST_LIMITED_WAIT_S = 1.0
-
 AUTH_FAILED = 10000
 NO_SUBDOMAIN = 10007
 SCRIPT_MISSING = frozenset({10007, 10090})
@@ -46,8 +36,8 @@ TITLE_TAKEN = 10014
 CONSUMER_EXISTS = 11004
 QUEUE_NAME_TAKEN = 11009
 
-# Unescaped quotes cannot occur inside a JSON string, so this finds the envelope's own key wherever it stands.
-SUCCESS = re.compile(r'"success"\s*:\s*(true|false)')
+# A quote inside a JSON string is escaped, so in a pull's answer this finds the envelope's own key wherever it stands.
+SUCCESS = re.compile(rb'"success"\s*:\s*(true|false)')
 PERMISSIONS = (
     ("/storage/kv", "Workers KV Storage: Edit"),
     ("/queues", "Queues: Edit"),
@@ -97,7 +87,7 @@ class Cloudflare:
         api_token: Secret,
         account_id: str = "",
         base_url: str = API_BASE_URL,
-        retry: RetryPolicy = RetryPolicy(),  # noqa: B008 - frozen
+        retry: RetryPolicy = RetryPolicy(),
         transport: httpx.BaseTransport | None = None,
         sleep: Callable[[float], None] = time.sleep,
         random: Callable[[], float] = random_module.random,
@@ -106,12 +96,8 @@ class Cloudflare:
         # h11 prints a header that it refuses, so nothing it would refuse may get there.
         if not token.isascii() or not token.isprintable() or " " in token:
             raise SettingsError(["CLOUDFLARE_API_TOKEN has characters that no token has (is it quoted, or broken?)"])
-        self._http = httpx.Client(
-            base_url=base_url,
-            headers={"Authorization": f"Bearer {token}"},
-            timeout=TIMEOUT,
-            transport=transport,
-        )
+        headers = {"Authorization": f"Bearer {token}"}
+        self._http = httpx.Client(base_url=base_url, headers=headers, timeout=TIMEOUT, transport=transport)
         self._base_url = base_url
         self._account_id = account_id
         self._retry = retry
@@ -125,20 +111,16 @@ class Cloudflare:
     def __enter__(self) -> Self:
         return self
 
-    def __exit__(
-        self, kind: type[BaseException] | None, exc: BaseException | None, trace: TracebackType | None
-    ) -> None:
+    def __exit__(self, *exc: object) -> None:
         self.close()
 
     def close(self) -> None:
         self._http.close()
 
-    # The account
-
     def find_account_id(self) -> str:
         """The id of the single account that the token sees. Raises SettingsError when there is none, or several."""
         if not self._account_id:
-            accounts = list(self._list("/accounts", account=False, per_page=ACCOUNTS_PER_PAGE))
+            accounts = list(self._list("/accounts", account=False))
             if len(accounts) != 1:
                 seen = ", ".join(f"{account['name']} ({account['id']})" for account in accounts) or "none"
                 problem = f"the API token must see exactly one account, but sees {seen}: set CLOUDFLARE_ACCOUNT_ID"
@@ -151,16 +133,13 @@ class Cloudflare:
         result = self._find("/workers/subdomain", missing=frozenset({NO_SUBDOMAIN}))
         return str(result["subdomain"]) if result and result.get("subdomain") else None
 
-    # Workers
-
     def get_script_settings(self, script: str) -> dict[str, Any] | None:
         """Bindings and runtime settings of the live version, None when there is no such script."""
-        settings: dict[str, Any] | None = self._find(f"/workers/scripts/{script}/settings", missing=SCRIPT_MISSING)
-        return settings
+        return self._find(f"/workers/scripts/{script}/settings", missing=SCRIPT_MISSING)
 
     def list_secrets(self, script: str) -> list[str] | None:
         """The names of the script's secrets, None when there is no such script."""
-        secrets = self._find(f"/workers/scripts/{script}/secrets", missing=SCRIPT_MISSING)
+        secrets: Any = self._find(f"/workers/scripts/{script}/secrets", missing=SCRIPT_MISSING)
         return None if secrets is None else [str(secret["name"]) for secret in secrets]
 
     def upload_script(self, script: str, *, metadata: Mapping[str, Any], modules: Sequence[Module]) -> dict[str, Any]:
@@ -171,14 +150,11 @@ class Cloudflare:
         files += [(module.name, (module.name, module.content, module.content_type)) for module in modules]
         params = {"excludeScript": "true", "bindings_inherit": "strict"}
         endpoint = f"/workers/scripts/{script}"
-        uploaded: dict[str, Any] = self._call("PUT", endpoint, params=params, files=files, timeout=UPLOAD_TIMEOUT)
-        return uploaded
+        return self._call("PUT", endpoint, params=params, files=files, timeout=UPLOAD_TIMEOUT)
 
     def set_workers_dev(self, script: str, *, enabled: bool) -> None:
         """Serve the script below workers.dev, or stop it; preview addresses stay off."""
         self._call("POST", f"/workers/scripts/{script}/subdomain", body={"enabled": enabled, "previews_enabled": False})
-
-    # Queues
 
     def find_queue(self, name: str) -> Queue | None:
         for queue in self._list("/queues", name=name):
@@ -198,8 +174,7 @@ class Cloudflare:
         return Queue(str(created["queue_id"]), name)
 
     def list_queue_consumers(self, queue_id: str) -> list[dict[str, Any]]:
-        consumers: list[dict[str, Any]] = self._call("GET", f"/queues/{queue_id}/consumers") or []
-        return consumers
+        return list(self._list(f"/queues/{queue_id}/consumers"))
 
     def create_pull_consumer(
         self,
@@ -212,20 +187,16 @@ class Cloudflare:
         retry_delay_s: int = 10,
     ) -> dict[str, Any]:
         """Let the queue be drained over HTTP; the pull consumer that it has already is returned as it is."""
-        body = {
-            "type": "http_pull",
-            "dead_letter_queue": dead_letter_queue,
-            "settings": {
-                "batch_size": batch_size,
-                "visibility_timeout_ms": visibility_timeout_ms,
-                "max_retries": max_retries,
-                "retry_delay": retry_delay_s,
-            },
+        settings = {
+            "batch_size": batch_size,
+            "visibility_timeout_ms": visibility_timeout_ms,
+            "max_retries": max_retries,
+            "retry_delay": retry_delay_s,
         }
-        if not dead_letter_queue:
-            del body["dead_letter_queue"]
+        dead_letters = {"dead_letter_queue": dead_letter_queue} if dead_letter_queue else {}
+        body = {"type": "http_pull", **dead_letters, "settings": settings}
         try:
-            created: dict[str, Any] = self._call("POST", f"/queues/{queue_id}/consumers", body=body)
+            return self._call("POST", f"/queues/{queue_id}/consumers", body=body)
         except ApiError as exc:
             if CONSUMER_EXISTS not in exc.codes:
                 raise
@@ -234,7 +205,6 @@ class Cloudflare:
                     return consumer
             hint = "The queue is consumed by a Worker; a queue has one consumer: detach that one first"
             raise ApiError(exc.message, status=exc.status, codes=exc.codes, hint=hint) from exc
-        return created
 
     def pull_messages(self, queue_id: str, *, batch_size: int = 100, visibility_timeout_ms: int) -> str:
         """Lease up to `batch_size` messages: the answer's JSON text as it came, envelope included, not parsed.
@@ -243,20 +213,18 @@ class Cloudflare:
         """
         endpoint = f"/queues/{queue_id}/messages/pull"
         body = {"batch_size": batch_size, "visibility_timeout_ms": visibility_timeout_ms}
-        waited_s, wait_s = 0.0, 1.0
-        while True:
+        left_s = 0.0 if queue_id in self._settled else self._retry.settle_s
+        for wait_s in chain((1.0, 2.0, 4.0), repeat(8.0)):
             try:
                 response = self._send("POST", endpoint, body=body)
+                break
             except ApiError as exc:
-                attaching = exc.status == METHOD_NOT_ALLOWED or UNREADABLE_REQUEST in exc.codes
-                if queue_id in self._settled or not attaching or waited_s + wait_s > self._retry.settle_s:
+                if wait_s > left_s or (exc.status != 405 and UNREADABLE_REQUEST not in exc.codes):
                     raise
-                self._sleep(wait_s)
-                waited_s += wait_s
-                wait_s = min(wait_s * 2, self._retry.cap_s)
-                continue
-            self._settled.add(queue_id)
-            return response.content.decode()
+            self._sleep(wait_s)
+            left_s -= wait_s
+        self._settled.add(queue_id)
+        return str(response.content, "utf-8")
 
     def ack_messages(
         self, queue_id: str, *, acks: Sequence[str], retries: Sequence[tuple[str, int]] = ()
@@ -271,10 +239,7 @@ class Cloudflare:
             "acks": [{"lease_id": lease} for lease in acks],
             "retries": [{"lease_id": lease, "delay_seconds": delay_s} for lease, delay_s in retries],
         }
-        result: dict[str, Any] = self._call("POST", f"/queues/{queue_id}/messages/ack", body=body) or {}
-        return result
-
-    # KV
+        return self._call("POST", f"/queues/{queue_id}/messages/ack", body=body)
 
     def find_kv_namespace(self, title: str) -> str | None:
         for namespace in self._list("/storage/kv/namespaces"):
@@ -292,25 +257,21 @@ class Cloudflare:
                 raise
             return existing
 
-    # The wire
-
-    def _find(self, endpoint: str, *, missing: frozenset[int]) -> Any:
-        """The result of a GET, None when the answer is that there is no such thing (and only then)."""
+    def _find(self, endpoint: str, *, missing: frozenset[int]) -> dict[str, Any] | None:
+        """The result of a GET; None when a `missing` code says so, and only then: a failed read is no absence."""
         try:
             return self._call("GET", endpoint)
         except ApiError as exc:
-            if exc.status == NOT_FOUND or (missing.intersection(exc.codes) and exc.status < SERVER_ERROR):
+            if missing.intersection(exc.codes) and exc.status < 500:
                 return None
             raise
 
-    def _list(
-        self, endpoint: str, *, account: bool = True, per_page: int = PER_PAGE, **params: str
-    ) -> Iterator[dict[str, Any]]:
+    def _list(self, endpoint: str, *, account: bool = True, **params: str) -> Iterator[dict[str, Any]]:
         """The items of all pages."""
         seen_count = 0
-        for page in range(1, PAGES_LIMIT):
-            query = {"page": str(page), "per_page": str(per_page), **params}
-            envelope = self._send("GET", endpoint, account=account, params=query).json()
+        for page in count(1):
+            query = {"page": str(page), "per_page": str(PER_PAGE), **params}
+            envelope = _read_envelope(self._send("GET", endpoint, account=account, params=query))
             items = envelope.get("result") or []
             yield from items
             seen_count += len(items)
@@ -319,40 +280,39 @@ class Cloudflare:
             if not items or not more:
                 return
 
-    def _call(self, method: str, endpoint: str, **options: Any) -> Any:
-        """The envelope's `result`."""
-        response = self._send(method, endpoint, **options)
-        return response.json().get("result") if response.content else None
+    def _call(self, method: str, endpoint: str, **options: Any) -> dict[str, Any]:
+        """The envelope's `result`, {} when there is none."""
+        return _read_envelope(self._send(method, endpoint, **options)).get("result") or {}
 
     def _send(self, method: str, endpoint: str, *, account: bool = True, body: Any = None, **options: Any) -> Any:
-        """Send until it succeeds, fails for good, or the policy is spent; raises an ApiError for both failures."""
+        """The answer, once it is a success; raises an ApiError that cannot pass or outlasts the policy."""
         path = f"/accounts/{self.find_account_id()}{endpoint}" if account else endpoint
         waited_s = 0.0
         for attempt in range(1, self._retry.attempts + 1):
+            response = None
             try:
                 response = self._http.request(method, path, json=body, **options)
                 failure = _judge(method, endpoint, response)
-            except httpx.TransportError as exc:
-                response = None
+            except httpx.RequestError as exc:
                 failure = _no_answer(method, endpoint, self._http.base_url.host, exc)
             if failure is None:
                 return response
             wait_s = self._wait_s(attempt, response)
             spent = attempt == self._retry.attempts or waited_s + wait_s > self._retry.budget_s
-            if not _is_passing(failure) or spent:
+            if spent or not _is_passing(failure):
                 raise failure
             self._sleep(wait_s)
             waited_s += wait_s
-        raise AssertionError
+        raise AssertionError  # a policy has at least one attempt
 
     def _wait_s(self, attempt: int, response: httpx.Response | None) -> float:
-        backoff_s = min(self._retry.cap_s, self._retry.base_s * 2 ** (attempt - 1)) * (0.5 + self._random() / 2)
+        backoff_s = min(self._retry.cap_s, self._retry.base_s * 2.0 ** (attempt - 1)) * (0.5 + self._random() / 2)
         if response is None:
             return backoff_s
         asked_s = _read_retry_after(response.headers.get("retry-after", ""))
         if asked_s is not None:
             return asked_s + self._retry.base_s * self._random()
-        return max(backoff_s, SHORTEST_LIMITED_WAIT_S) if response.status_code == TOO_MANY_REQUESTS else backoff_s
+        return max(backoff_s, 1.0) if response.status_code == 429 else backoff_s
 
 
 def _read_retry_after(text: str) -> float | None:
@@ -369,29 +329,44 @@ def _read_retry_after(text: str) -> float | None:
 
 def _is_passing(failure: ApiError) -> bool:
     """Whether asking again may help."""
-    passing = isinstance(failure, (UnavailableError, RateLimitedError))
-    return passing or failure.status in RETRIED_STATUSES or CONCURRENT_CHANGE in failure.codes
+    lasting = failure.status not in RETRIED_STATUSES and CONCURRENT_CHANGE not in failure.codes
+    return isinstance(failure, UnavailableError) or not lasting
 
 
 def _judge(method: str, endpoint: str, response: httpx.Response) -> ApiError | None:
     """The failure that an answer is, None when it is a success."""
     status = response.status_code
-    if status < NOT_SUCCESS:
-        if not response.content:
-            return None
-        text = response.content.decode("utf-8", "replace").rstrip()
-        success = SUCCESS.search(text)
-        if not success or not text.endswith("}"):
-            return UnavailableError(_describe(method, endpoint, response, "the answer is not JSON"), status=status)
-        if success[1] == "true":
+    if status < 300:
+        success = _read_success(response.content, parse=not endpoint.endswith("/pull"))
+        if success is None:
+            return UnavailableError(_describe(method, endpoint, response, "the answer is no envelope"), status=status)
+        if success:
             return None
     codes, said = _read_errors(response)
     message = _describe(method, endpoint, response, said)
-    if status == TOO_MANY_REQUESTS:
+    if status == 429:
         return RateLimitedError(message, status=status, codes=codes, hint="Try again in five minutes")
-    if status >= SERVER_ERROR:
+    if status >= 500:
         return UnavailableError(message, status=status, codes=codes, hint="Cloudflare fails: try again later")
     return ApiError(message, status=status, codes=codes, hint=_find_hint(endpoint, response, codes))
+
+
+def _read_envelope(response: httpx.Response) -> dict[str, Any]:
+    return response.json() if response.content else {}
+
+
+def _read_success(content: bytes, *, parse: bool) -> bool | None:
+    """What the envelope says, None when it is none or not whole; unparsed where the content is large and known."""
+    if not content:
+        return True
+    if not parse:
+        found = SUCCESS.search(content)
+        return found[1] == b"true" if found and content.rstrip().endswith(b"}") else None
+    try:
+        success = json.loads(content)["success"]
+    except (ValueError, KeyError, TypeError):
+        return None
+    return success is True
 
 
 def _read_errors(response: httpx.Response) -> tuple[tuple[int, ...], str]:
@@ -410,7 +385,7 @@ def _describe(method: str, endpoint: str, response: httpx.Response, said: str) -
     return f"{method} {endpoint} failed with HTTP {response.status_code}: {said}" + (f" (cf-ray {ray})" if ray else "")
 
 
-def _no_answer(method: str, endpoint: str, host: str, exc: httpx.TransportError) -> UnavailableError:
+def _no_answer(method: str, endpoint: str, host: str, exc: httpx.RequestError) -> UnavailableError:
     what = f"{type(exc).__name__}: {exc}" if str(exc) else type(exc).__name__
     hint = "Is the network up, and is a proxy needed?"
     return UnavailableError(f"{method} {endpoint} got no answer from {host} ({what})", hint=hint)

@@ -326,7 +326,7 @@ class QueuesApi:
             raise RefusalError(405, 10405, "HTTP pull is not enabled on this queue: add an http_pull consumer")
         body = await read_object(request)
         acks, retries = _read_leases(body, "acks"), _read_leases(body, "retries")
-        if not acks and not retries or len(acks) + len(retries) > BATCH_COUNT_LIMIT:
+        if not 1 <= len(acks) + len(retries) <= BATCH_COUNT_LIMIT:
             raise RefusalError(400, 10026, f"acks and retries together name 1 to {BATCH_COUNT_LIMIT} leases")
         delays = [(lease, _read_delay(item)) for lease, item in retries]
         unknown = self._messages.ack(queue.queue_no, [lease for lease, _ in acks])

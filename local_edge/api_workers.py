@@ -81,7 +81,7 @@ class WorkersApi:
             Route(f"{script}/subdomain", self.unset_script_subdomain, methods=["DELETE"]),
         ]
 
-    async def get_subdomain(self, request: Request) -> Response:
+    async def get_subdomain(self, _request: Request) -> Response:
         subdomain = self._store.read_setting(SUBDOMAIN_SETTING)
         if subdomain is None:
             raise RefusalError(404, 10007, "You do not have a workers.dev subdomain")
@@ -94,11 +94,11 @@ class WorkersApi:
         self._store.write_setting(SUBDOMAIN_SETTING, subdomain)
         return answer({"subdomain": subdomain})
 
-    async def delete_subdomain(self, request: Request) -> Response:
+    async def delete_subdomain(self, _request: Request) -> Response:
         self._store.write_setting(SUBDOMAIN_SETTING, None)
         return answer(None)
 
-    async def list_scripts(self, request: Request) -> Response:
+    async def list_scripts(self, _request: Request) -> Response:
         return answer([self._describe(self._scripts.live(name)) for name in self._scripts.names()])
 
     async def get_script(self, request: Request) -> Response:
@@ -116,7 +116,7 @@ class WorkersApi:
             previous = self._scripts.live(name) if self._scripts.find(name) else None
             bindings = resolve_bindings(metadata, previous, self._account, strict=strict)
             number = self._scripts.next_number(name)
-            version = make_version(self._store, name, number, metadata, parts, bindings)
+            version = make_version(self._store, name, metadata, parts, number=number, bindings=bindings)
             startup_s = await self.deploy(version)
         described = self._describe(version)
         described |= {"startup_time_ms": round(startup_s * 1000), "deployment_id": version.version_id.replace("-", "")}

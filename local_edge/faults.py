@@ -69,14 +69,14 @@ class Faults:
         self._faults += [_read_fault(item) for item in items]
         return answer(None)
 
-    async def clear_faults(self, request: Request) -> Response:
+    async def clear_faults(self, _request: Request) -> Response:
         self._faults.clear()
         return answer(None)
 
-    async def list_requests(self, request: Request) -> Response:
+    async def list_requests(self, _request: Request) -> Response:
         return json_response(list(self._log))
 
-    async def clear_requests(self, request: Request) -> Response:
+    async def clear_requests(self, _request: Request) -> Response:
         self._log.clear()
         return answer(None)
 

@@ -82,7 +82,7 @@ class Pairs:
         self._store.db.execute("delete from pairs where namespace_id = ? and key = ?", (namespace_id, key))
 
     def list_keys(self, namespace_id: str, *, prefix: str, limit: int, cursor: str) -> tuple[list[dict[str, Any]], str]:
-        """Up to `limit` keys after `cursor` in order, each {name, expiration?, metadata?: JSON text}; then the cursor."""
+        """Up to `limit` keys after `cursor`, each {name, expiration?, metadata?: JSON text}, and the next cursor."""
         rows = self._store.db.execute(
             """select key, expires_at_s, metadata from pairs
                where namespace_id = ? and key > ? and substr(key, 1, ?) = ?

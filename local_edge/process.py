@@ -111,7 +111,7 @@ async def start_workerd(
     read_end, write_end = os.pipe()
     try:
         with log.open("ab") as output:
-            said_before = log.stat().st_size
+            said_before = output.tell()
             process = await asyncio.create_subprocess_exec(
                 binary, "serve", config, f"--control-fd={write_end}", pass_fds=(write_end,), stdin=subprocess.DEVNULL,
                 stdout=output, stderr=output, env=dict(environ), start_new_session=True,
@@ -130,8 +130,7 @@ async def start_workerd(
     if len(ports) < sockets:
         await process.wait()
         warden.remove(process.pid)
-        said = log.read_bytes()[said_before:].decode("utf-8", "replace")
-        raise StartError(_explain(said) or "Script startup exceeded CPU time limit.")
+        raise StartError(_explain(log, said_before) or "Script startup exceeded CPU time limit.")
     return Workerd(process, warden, ports)
 
 
@@ -151,14 +150,15 @@ async def _read_ports(read_end: int, sockets: int, ports: dict[str, int]) -> Non
         transport.close()
 
 
-def _explain(said: str) -> str:
+def _explain(log: Path, said_before: int) -> str:
     """workerd's own words, without the paths and noise of its log lines."""
+    said = log.read_bytes()[said_before:].decode("utf-8", "replace")
     lines = [line for line in said.splitlines() if line.strip() and not line.startswith("stack:")]
     return re.sub(r"^service \S+: ", "", "\n".join(lines[-12:]))
 
 
 def find_workerd(named: str | os.PathLike[str] | None, environ: Mapping[str, str], directory: Path) -> Path:
-    """The workerd binary: the one named, else $WORKERD, the nearest worker/node_modules from `directory` up, or PATH."""
+    """The one named, else $WORKERD, else that of the nearest worker/node_modules from `directory` up, else PATH's."""
     hint = "Install it with `npm ci` in worker/, or name it with --workerd or $WORKERD"
     explicit = named or environ.get("WORKERD")
     if explicit:

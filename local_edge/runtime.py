@@ -123,7 +123,7 @@ class Runtime:
         config = self._configs / f"{version.version_id}.capnp"
         config.write_text(write_version_config(version, wiring))
         if address.startswith("unix:"):
-            Path(address.removeprefix("unix:")).unlink(missing_ok=True)
+            Path(address.removeprefix("unix:")).unlink(missing_ok=True)  # noqa: ASYNC240 - a local file
         secrets = {
             secret_variable(binding["name"]): binding["text"]
             for binding in version.bindings

@@ -30,6 +30,7 @@ from local_edge.process import StartError, find_workerd
 from local_edge.queues import Messages
 from local_edge.runtime import Runtime
 from local_edge.scripts import Scripts, new_id
+from local_edge.serve import BuiltWorker, serve_worker
 from local_edge.store import Store, now_text
 from local_edge.upload import Account
 
@@ -62,13 +63,17 @@ class Edge:
         self.runtime = Runtime(workerd=workerd, directory=directory, grace_s=grace_s)
         self._api_token = api_token
         self.account_id = self._prepare_account()
-        account = Account(
+        self.account = Account(
             has_queue=lambda name: self.queues.find(name) is not None,
             has_namespace=self.namespaces.has,
             has_script=lambda name: self.scripts.find(name) is not None,
         )
         self.workers_api = WorkersApi(
-            store=self.store, scripts=self.scripts, runtime=self.runtime, account=account, worker_port=worker_port
+            store=self.store,
+            scripts=self.scripts,
+            runtime=self.runtime,
+            account=self.account,
+            worker_port=worker_port,
         )
         self.faults = Faults(self._dispatch)
         self._backend = Backend(
@@ -137,7 +142,7 @@ class Edge:
         account = {"id": self.account_id, "name": ACCOUNT_NAME, "type": "standard", "created_on": now_text()}
         return answer_page(request, [account])
 
-    async def _list_workers(self, request: Request) -> Response:
+    async def _list_workers(self, _request: Request) -> Response:
         ports = {name: self.runtime.port(name) for name in self.scripts.names()}
         return answer({name: f"http://127.0.0.1:{port}" for name, port in ports.items() if port})
 
@@ -151,12 +156,12 @@ class Edge:
         self.store.close()
 
 
-def _answer_refusal(request: Request, exc: RefusalError) -> Response:
+def _answer_refusal(_request: Request, exc: RefusalError) -> Response:
     return refusal_response(exc.status, exc.code, exc.message)
 
 
 def _answer_unrouted(request: Request, exc: HTTPException) -> Response:
-    if exc.status_code == 404:  # noqa: PLR2004 - HTTP's own number
+    if exc.status_code == 404:
         message = f"Could not route to {request.url.path}, perhaps your object identifier is invalid?"
         return refusal_response(404, 7003, message)
     return refusal_response(exc.status_code, 10405, str(exc.detail))
@@ -171,7 +176,7 @@ def bind(port: int, hint: str) -> socket.socket:
 
 
 class LocalEdge:
-    """The account, served from a thread while the `with` block lasts; a directory given keeps its state.
+    """The account, served from a thread while the `with` block lasts; what is in `dir` is kept, and served again.
 
     `worker_port` is the port of the first script (0: any), `api_token` the only token that is let in ("": any),
     `grace_s` how long a replaced version keeps running.
@@ -180,25 +185,26 @@ class LocalEdge:
     def __init__(
         self,
         *,
-        directory: Path | None = None,
+        dir: Path | None = None,  # noqa: A002 - the option is called so everywhere
         workerd: str | os.PathLike[str] | None = None,
         port: int = 0,
         worker_port: int = 0,
         api_token: str = "",
         grace_s: float = 5.0,
     ) -> None:
-        self._own_directory = directory is None
+        self._own_directory = dir is None
         self._binary = find_workerd(workerd, os.environ, Path.cwd())
         if worker_port:
             bind(worker_port, "Choose another with --worker-port").close()
         self._socket = bind(port, "Choose another with --port")
-        self.directory = Path(tempfile.mkdtemp(prefix="local-edge-")) if directory is None else directory
+        self.directory = Path(tempfile.mkdtemp(prefix="local-edge-")) if dir is None else dir
         self._options = {"worker_port": worker_port, "api_token": api_token, "grace_s": grace_s}
         self._thread = threading.Thread(target=self._run, name="local-edge")
         self._ready = threading.Event()
         self._failure: BaseException | None = None
         self._server: uvicorn.Server | None = None
         self._edge: Edge | None = None
+        self._loop: asyncio.AbstractEventLoop | None = None
         self.url = f"http://127.0.0.1:{self._socket.getsockname()[1]}"
 
     @property
@@ -241,6 +247,17 @@ class LocalEdge:
             self._thread.join()
             raise self._failure
 
+    def serve(self, worker: BuiltWorker, port: int) -> int:
+        """Run a built Worker without a front, and return its port. Raises LocalError when it does not start."""
+        if port:
+            bind(port, "Choose another with --port").close()
+        assert self._loop is not None
+        starting = asyncio.run_coroutine_threadsafe(serve_worker(self.edge, worker, port), self._loop)
+        try:
+            return starting.result(START_TIMEOUT_S)
+        except (StartError, RefusalError) as exc:
+            raise LocalError(f"the Worker does not start: {exc}") from exc
+
     def stop(self) -> None:
         if self._server is not None:
             self._server.should_exit = True
@@ -262,6 +279,7 @@ class LocalEdge:
     async def _serve(self) -> None:
         edge = Edge(directory=self.directory, workerd=self._binary, **self._options)  # type: ignore[arg-type]
         self._edge = edge
+        self._loop = asyncio.get_running_loop()
         edge.runtime.backend_port = self._socket.getsockname()[1]
         config = uvicorn.Config(
             edge.faults, log_config=None, access_log=False, lifespan="off", ws="none", http="h11",
@@ -271,7 +289,7 @@ class LocalEdge:
         serving = asyncio.create_task(self._server.serve(sockets=[self._socket]))
         try:
             await edge.workers_api.restore()
-            while not self._server.started and not serving.done():
+            while not self._server.started and not serving.done():  # noqa: ASYNC110 - uvicorn has no event for it
                 await asyncio.sleep(0.005)
             self._ready.set()
             await serving

@@ -138,7 +138,7 @@ def check_modules(metadata: Mapping[str, Any], parts: Sequence[Part]) -> list[Pa
     return [by_name[main], *(part for part in parts if part.name != main)]
 
 
-def _check_binding(binding: Any, account: Account) -> None:
+def _check_binding(binding: Mapping[str, Any], account: Account) -> None:
     kind, name = binding["type"], binding["name"]
     if kind not in BINDING_FIELDS:
         known = ", ".join(BINDING_FIELDS)
@@ -150,11 +150,17 @@ def _check_binding(binding: Any, account: Account) -> None:
         value = json.dumps(binding["json"]) if kind == "json" else binding["text"]
         if len(value.encode()) > VARIABLE_BYTES_LIMIT:
             raise RefusalError(400, 10054, f"binding {name}: {kind} is larger than {VARIABLE_BYTES_LIMIT} bytes")
-    elif kind == "queue" and not account.has_queue(binding["queue_name"]):
+    _check_target(binding, account)
+
+
+def _check_target(binding: Mapping[str, Any], account: Account) -> None:
+    """What a binding leads to must be there."""
+    kind, name = binding["type"], binding["name"]
+    if kind == "queue" and not account.has_queue(binding["queue_name"]):
         raise RefusalError(400, 11000, f"Queue {binding['queue_name']!r} does not exist")
-    elif kind == "kv_namespace" and not account.has_namespace(binding["namespace_id"]):
+    if kind == "kv_namespace" and not account.has_namespace(binding["namespace_id"]):
         raise RefusalError(400, 10041, f"KV namespace {binding['namespace_id']!r} is not valid or does not exist")
-    elif kind == "service":
+    if kind == "service":
         if not account.has_script(binding["service"]):
             raise RefusalError(400, 10143, f"binding {name}: Worker {binding['service']!r} does not exist")
         if binding.get("entrypoint") or binding.get("props"):
@@ -206,9 +212,10 @@ def resolve_bindings(
 def make_version(
     store: Store,
     script: str,
-    number: int,
     metadata: Mapping[str, Any],
     parts: Sequence[Part],
+    *,
+    number: int,
     bindings: tuple[Mapping[str, Any], ...],
 ) -> Version:
     """Keep the modules as files and describe them; the version itself is not recorded yet."""

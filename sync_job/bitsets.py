@@ -81,7 +81,10 @@ def store_bits(bits: bytes) -> StoredBits:
 def _pack_positions(number: int) -> bytes:
     data = number.to_bytes((number.bit_length() + 7) // 8, "little")
     positions = [
-        (match.start() << 3) + bit for match in _NONZERO_BYTE.finditer(data) for bit in range(8) if match[0][0] >> bit & 1
+        (match.start() << 3) + bit
+        for match in _NONZERO_BYTE.finditer(data)
+        for bit in range(8)
+        if match[0][0] >> bit & 1
     ]
     return struct.pack(f"<{len(positions)}I", *positions)
 

@@ -108,7 +108,7 @@ class _PlanCompiler:
     ) -> Json:
         client, credential = entry
         environments = set(credential.environments)
-        compiled = {
+        compiled: dict[str, Json] = {
             "client": client.name,
             "client_credential": credential.name,
             "secret_sha256": hashlib.sha256(credential.client_secret.secret.encode()).hexdigest(),
@@ -168,7 +168,11 @@ class _PlanCompiler:
             compiled |= _assignments(rule.assignment_spec, variants)
             if rule.materialization_spec.read_materialization:
                 compiled["ranges"] = [
-                    [bound for bucket_range in assignment.bucket_ranges for bound in (bucket_range.lower, bucket_range.upper)]
+                    [
+                        bound
+                        for bucket_range in assignment.bucket_ranges
+                        for bound in (bucket_range.lower, bucket_range.upper)
+                    ]
                     for assignment in rule.assignment_spec.assignments
                 ]
         if rule.HasField("materialization_spec"):
@@ -212,14 +216,15 @@ class _PlanCompiler:
 def _mark_cyclic(segments: list[Json], criteria: list[Json]) -> None:
     """Mark each segment from which a segment can be reached that refers to itself, however far around."""
     waiting = {
-        number: {criteria[criterion]["segment"] for criterion in _criteria_of(segment["expression"])
-                 if "segment" in criteria[criterion]}
+        number: {
+            criteria[criterion]["segment"]
+            for criterion in _criteria_of(segment["expression"])
+            if "segment" in criteria[criterion]
+        }
         for number, segment in enumerate(segments)
     }
     while settled := {number for number, references in waiting.items() if not references}:
-        waiting = {
-            number: references - settled for number, references in waiting.items() if number not in settled
-        }
+        waiting = {number: references - settled for number, references in waiting.items() if number not in settled}
     for number in waiting:
         segments[number]["cyclic"] = True
 

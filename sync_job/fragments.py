@@ -71,9 +71,7 @@ def struct_json(fields: Mapping[str, struct_pb2.Value]) -> str:
     return "{" + ",".join(f"{text_json(key)}:{value_json(fields[key])}" for key in sorted(fields)) + "}"
 
 
-def filled_struct_json(
-    fields: Mapping[str, struct_pb2.Value], schema: Mapping[str, types_pb2.FlagSchema]
-) -> str:
+def filled_struct_json(fields: Mapping[str, struct_pb2.Value], schema: Mapping[str, types_pb2.FlagSchema]) -> str:
     """Like struct_json, with null for every field of `schema` that is absent; structs are entered, lists are not."""
     parts = []
     for key in sorted(fields.keys() | schema.keys()):
@@ -87,9 +85,7 @@ def filled_struct_json(
     return "{" + ",".join(parts) + "}"
 
 
-def _struct_schema(
-    value: struct_pb2.Value, schema: types_pb2.FlagSchema | None
-) -> types_pb2.StructFlagSchema | None:
+def _struct_schema(value: struct_pb2.Value, schema: types_pb2.FlagSchema | None) -> types_pb2.StructFlagSchema | None:
     if schema is None or value.WhichOneof("kind") != "struct_value" or not schema.HasField("struct_schema"):
         return None
     return schema.struct_schema

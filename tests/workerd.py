@@ -121,7 +121,9 @@ def run_test_worker() -> Iterator[TestWorker]:
         try:
             with os.fdopen(read_end) as control:
                 port = json.loads(control.readline())["port"]
-            yield TestWorker(f"http://127.0.0.1:{port}")
+            worker = TestWorker(f"http://127.0.0.1:{port}")
+            yield worker
+            worker.http.close()
         finally:
             process.kill()
             process.wait()

@@ -4,7 +4,7 @@ insert into ledger
 select
     isolate, seq, any_value(row_count), any_value(dropped_count), any_value(state_etag), any_value(worker_version),
     any_value(sent_at), $1, count(*) - 1, any_value(bytes)
-from delivered
+from judged
 where reason is null
 group by isolate, seq
 on conflict do nothing

@@ -4,7 +4,7 @@ update ledger
 set duplicate_count = duplicate_count + again.delivery_count
 from (
     select isolate, seq, count(*) as delivery_count
-    from delivered
+    from judged
     where reason is null
         and (isolate, seq) not in (select (x.isolate, x.seq) from (select unnest(from_json($1, '[{"isolate": "VARCHAR", "seq": "BIGINT"}]')) as x))
     group by isolate, seq

@@ -1,4 +1,4 @@
--- One row per rule that an exposure passed through, from the messages in `delivered`.
+-- One row per rule that an exposure passed through, from the messages in `loadable`.
 insert into fallthrough_exposures
 with
 indexed as (
@@ -8,7 +8,7 @@ indexed as (
         unnest(fallthroughs.unit) + 1 as u,
         generate_subscripts(fallthroughs.exposure, 1) as i,
         *
-    from delivered
+    from loadable
 ),
 expanded as (
     select
@@ -18,27 +18,34 @@ expanded as (
         make_timestamp_ms(resolves.at_ms[r]) as received_at,
         *
     from indexed
+),
+flat as (
+    select
+        coalesce(make_timestamp_ms(exposures.applied_at_ms[e]), received_at) as applied_at,
+        outcome.flag,
+        outcome.rule,
+        outcome.segment,
+        outcome.assignment_id,
+        units[u] as targeting_key,
+        outcome.targeting_key_selector,
+        i as position,
+        resolves.id[r] as resolve_id,
+        clients[origin.client + 1].client,
+        clients[origin.client + 1].client_credential,
+        origin.source,
+        origin.sdk,
+        origin.sdk_version,
+        origin.country,
+        origin.is_bot,
+        state_etag,
+        worker_version,
+        received_at,
+        isolate,
+        seq,
+        delivery,
+        e
+    from expanded
 )
-select
-    coalesce(make_timestamp_ms(exposures.applied_at_ms[e]), received_at),
-    outcome.flag,
-    outcome.rule,
-    outcome.segment,
-    outcome.assignment_id,
-    units[u],
-    outcome.targeting_key_selector,
-    row_number() over (partition by delivery, e order by i) - 1,
-    resolves.id[r],
-    clients[origin.client + 1].client,
-    clients[origin.client + 1].client_credential,
-    origin.source,
-    origin.sdk,
-    origin.sdk_version,
-    origin.country,
-    origin.is_bot,
-    state_etag,
-    worker_version,
-    received_at,
-    isolate,
-    seq
-from expanded;
+-- The window comes last: it copies what travels with it, and the lists of a whole message are much to copy.
+select * exclude (delivery, e) replace (row_number() over (partition by delivery, e order by position) - 1 as position)
+from flat;

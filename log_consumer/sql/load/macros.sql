@@ -1,5 +1,25 @@
 -- The words that decode.sql is written in; made once per connection, as temporary macros.
 
+-- The deliveries in the raw text of a pull response. Fails when that is not JSON; where it has no list of messages,
+-- the answer is one row of nulls, for no row at all would look like an empty queue.
+create or replace temp macro pulled(response) as table
+select
+    delivery,
+    message.id as message_id,
+    message.lease_id as lease_id,
+    try_cast(message.attempts as integer) as attempts,
+    try(make_timestamp_ms(message.timestamp_ms::bigint)) as queued_at,
+    coalesce(message.metadata."CF-Content-Type", 'json') as content_type,
+    message.body as body
+from (
+    select unnest(messages) as message, generate_subscripts(messages, 1) - 1 as delivery
+    from (
+        select coalesce(from_json(response, '{"result": {"messages": [{
+            "id": "VARCHAR", "body": "VARCHAR", "timestamp_ms": "DOUBLE", "attempts": "DOUBLE", "lease_id": "VARCHAR",
+            "metadata": {"CF-Content-Type": "VARCHAR"}}]}}').result.messages, [null]) as messages
+    )
+);
+
 -- A message's text as a struct; null when it is not a JSON object. The envelope's scalars stay JSON.
 create or replace temp macro decode_message(text) as try(from_json(text, '{
     "format": "JSON", "isolate": "JSON", "seq": "JSON", "sent_at_ms": "JSON", "state_etag": "JSON",
@@ -31,13 +51,16 @@ create or replace temp macro without_lone_surrogates(text) as replace(
         '(\\\\|\\u[dD][89abAB][0-9a-fA-F]{2}\\u[dD][c-fC-F][0-9a-fA-F]{2})' || chr(1), '\1', 'g'),
     chr(1), chr(65533));
 
--- All of them there, and the same.
-create or replace temp macro same_lengths(lengths) as
-    coalesce(list_min(lengths) = list_max(lengths) and list_count(lengths) = len(lengths), false);
+create or replace temp macro same_lengths(one, other, third) as one = other and one = third;
 
--- Every index from `low` to the end of the dictionary; true for an empty or absent column.
+-- Every index is a number from `low` to the end of the dictionary; true for an empty column.
 create or replace temp macro indexes_within(indexes, low, dictionary) as
-    coalesce(list_min(indexes) >= low and list_max(indexes) < len(dictionary), true);
+    list_count(indexes) = len(indexes)
+    and (len(indexes) = 0 or (list_min(indexes) >= low and list_max(indexes) < len(dictionary)));
+
+-- Every time is a number of milliseconds in the years 1970 to 9999; true for an empty column.
+create or replace temp macro times_within(times) as
+    list_count(times) = len(times) and (len(times) = 0 or (list_min(times) >= 0 and list_max(times) <= last_time_ms()));
 
 -- The last millisecond of the year 9999.
 create or replace temp macro last_time_ms() as 253402300799999;

@@ -1,4 +1,4 @@
--- One row per message that tells what the Worker measured, from the messages in `delivered`.
+-- One row per message that tells what the Worker measured, from the messages in `loadable`.
 insert into telemetry
 select
     sent_at,
@@ -10,5 +10,5 @@ select
     worker_version,
     isolate,
     seq
-from delivered
+from loadable
 where telemetry is not null;

@@ -1,0 +1,72 @@
+# Every command of the project. Each installs what it needs from the registries, once.
+.DEFAULT_GOAL := help
+SHELL := /bin/sh
+BIN := .venv/bin
+PYTHON_READY := .venv/.ready
+NODE_READY := worker/node_modules/.ready
+WORKER_SOURCES := $(wildcard worker/src/*.ts worker/src/*.wat worker/build.mjs worker/package.json)
+BUNDLE := sync_job/bundle/worker.js
+TEST_BUNDLE := worker/build/test/worker.js
+READY := $(PYTHON_READY) $(BUNDLE) $(TEST_BUNDLE)
+MINUTES ?= 10
+
+help: ## this list
+	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | expand -t 18
+
+demo: $(READY) ## the whole system on this machine: state to SQL, in about a minute
+	@PYTHONPATH=tests $(BIN)/python -m demo
+
+test: $(READY) ## all tests: real workerd, real DuckDB, the official resolver as the oracle
+	$(BIN)/pytest
+
+check: $(READY) ## lint and types
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+	cd worker && node_modules/.bin/tsc --noEmit
+
+fuzz-resolve: $(READY) ## the Worker against the official resolver for MINUTES=10
+	PYTHONPATH=tests $(BIN)/python -m differential --minutes $(MINUTES)
+
+worker: $(BUNDLE) ## build the Worker into sync_job/bundle
+
+format: $(PYTHON_READY) ## format the Python code
+	$(BIN)/ruff format .
+	$(BIN)/ruff check --fix .
+
+proto: $(PYTHON_READY) ## regenerate flagedge/wire from proto/
+	$(BIN)/python -m grpc_tools.protoc -Iproto --python_out=. --pyi_out=. proto/flagedge/wire/*.proto
+
+lock: $(PYTHON_READY) ## renew the hashed requirements and the npm lock file
+	$(BIN)/uv pip compile -q --upgrade --universal --generate-hashes --no-annotate --no-emit-index-url \
+		--no-emit-find-links --custom-compile-command "make lock" --python-version 3.11 \
+		pyproject.toml -o requirements/run.txt
+	$(BIN)/uv pip compile -q --upgrade --universal --generate-hashes --no-annotate --no-emit-index-url \
+		--no-emit-find-links --custom-compile-command "make lock" --python-version 3.11 \
+		pyproject.toml --extra dev -o requirements/dev.txt
+	cd worker && npm install --package-lock-only --ignore-scripts
+
+clean: ## remove everything that was installed or built
+	rm -rf .venv worker/node_modules worker/build sync_job/bundle build .mypy_cache .ruff_cache .pytest_cache
+
+$(PYTHON_READY): requirements/dev.txt pyproject.toml
+	@python=$$(sh scripts/check_machine.sh) && \
+	echo "installing Python packages into .venv" && \
+	"$$python" -m venv .venv && \
+	$(BIN)/python -m pip install -q --disable-pip-version-check --require-hashes -r requirements/dev.txt && \
+	$(BIN)/python -m pip install -q --disable-pip-version-check --no-deps --no-build-isolation -e .
+	@touch $@
+
+$(NODE_READY): worker/package-lock.json worker/package.json
+	@sh scripts/check_machine.sh >/dev/null
+	@echo "installing npm packages into worker/node_modules"
+	@cd worker && npm ci --silent --no-audit --no-fund --ignore-scripts
+	@touch $@
+
+$(BUNDLE): $(WORKER_SOURCES) $(NODE_READY)
+	@cd worker && node build.mjs
+
+$(TEST_BUNDLE): $(WORKER_SOURCES) worker/test/entry.ts $(NODE_READY)
+	@cd worker && node build.mjs --test
+
+.PHONY: help demo test check fuzz-resolve worker format proto lock clean

@@ -1,0 +1,111 @@
+"""What is uploaded: the Worker's modules, the plan's modules and the metadata that binds them.
+
+Same plan, same settings, same bytes. Secrets are no part of it: they are added at the moment of the upload.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from flagedge import __version__
+from flagedge.cloudflare import Module
+from flagedge.errors import LocalError
+from flagedge.settings import Secret
+from sync_job.compile import PLAN_FORMAT, Plan
+from sync_job.settings import WorkerSettings
+
+COMPATIBILITY_DATE = "2026-11-01"
+MAIN_MODULE = "worker.js"
+BUNDLE = Path(__file__).parent / "bundle"
+TOKEN_KEY_NAME = "RESOLVE_TOKEN_ENCRYPTION_KEY"  # noqa: S105 (its name)
+CLIENT_SECRET_NAME = "CONFIDENCE_CLIENT_SECRET"  # noqa: S105
+ETAG_NAME = "RESOLVER_STATE_ETAG"
+VERSION_NAME = "DEPLOYER_VERSION"
+DIGEST_NAME = "SETTINGS_DIGEST"
+
+
+@dataclass(frozen=True, slots=True)
+class Upload:
+    """Modules and metadata of one Worker version."""
+
+    metadata: dict[str, Any]
+    modules: tuple[Module, ...]
+
+    @property
+    def size_bytes(self) -> int:
+        return sum(len(module.content) for module in self.modules)
+
+
+def assemble_upload(plan: Plan, settings: WorkerSettings, *, settings_digest: str) -> Upload:
+    """Put modules and metadata together. Raises LocalError when the Worker has not been built."""
+    modules = (
+        Module(MAIN_MODULE, _bundled(MAIN_MODULE), "application/javascript+module"),
+        Module("murmur3.wasm", _bundled("murmur3.wasm"), "application/wasm"),
+        Module("plan.json", plan.text.encode(), "text/plain"),
+        Module("bitsets.bin", plan.bits, "application/octet-stream"),
+    )
+    bindings = [*worker_bindings(settings), _text(ETAG_NAME, plan.etag), _text(DIGEST_NAME, settings_digest)]
+    metadata = {
+        "main_module": MAIN_MODULE,
+        "compatibility_date": COMPATIBILITY_DATE,
+        "bindings": bindings,
+        "keep_bindings": ["secret_text", "secret_key"],
+        "observability": {"enabled": True},
+        "annotations": {"workers/message": f"flagedge {__version__}: state {plan.etag}"},
+    }
+    return Upload(metadata, modules)
+
+
+def worker_bindings(settings: WorkerSettings) -> list[dict[str, Any]]:
+    """The bindings that follow from settings alone."""
+    bindings = [
+        _text(VERSION_NAME, __version__),
+        _text("LOG_LINGER_MS", str(settings.log_linger_ms)),
+        {"type": "queue", "name": "flag_logs_queue", "queue_name": settings.queue_name},
+    ]
+    if settings.allowed_origin:
+        bindings.append(_text("ALLOWED_ORIGIN", settings.allowed_origin))
+    if settings.force_apply is not None:
+        bindings.append(_text("FORCE_APPLY", "true" if settings.force_apply else "false"))
+    return bindings
+
+
+def digest_settings(settings: WorkerSettings, secrets: dict[str, Secret]) -> str:
+    """16 hex digits that change when anything but the state would make another Worker.
+
+    Secrets enter as digests, so that a rotated one is noticed and none can be read back.
+    """
+    facts = {
+        "bindings": worker_bindings(settings),
+        "compatibility_date": COMPATIBILITY_DATE,
+        "plan_format": PLAN_FORMAT,
+        "worker": hashlib.sha256(_bundled(MAIN_MODULE)).hexdigest(),
+        "secrets": {name: hashlib.sha256(secret.reveal().encode()).hexdigest() for name, secret in secrets.items()},
+    }
+    return hashlib.sha256(json.dumps(facts, sort_keys=True).encode()).hexdigest()[:16]
+
+
+def write_upload(upload: Upload, directory: Path) -> None:
+    """Write metadata.json and the modules, as they would be uploaded. Raises LocalError."""
+    try:
+        directory.mkdir(parents=True, exist_ok=True)
+        for module in upload.modules:
+            (directory / module.name).write_bytes(module.content)
+        (directory / "metadata.json").write_text(json.dumps(upload.metadata, indent=2) + "\n")
+    except OSError as error:
+        raise LocalError(f"cannot write to {directory} ({error.strerror})", hint="Choose another --out") from error
+
+
+def _text(name: str, text: str) -> dict[str, Any]:
+    return {"type": "plain_text", "name": name, "text": text}
+
+
+def _bundled(name: str) -> bytes:
+    try:
+        return (BUNDLE / name).read_bytes()
+    except FileNotFoundError as error:
+        raise LocalError(f"the Worker is not built: {name} is missing", hint="Run `make worker`") from error

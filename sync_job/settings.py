@@ -1,0 +1,104 @@
+"""The settings of sync_job, by the names that the official deployer gave them where it has them.
+
+What ends up in the Worker (`WorkerSettings`) is apart from what it takes to get it there (`SyncSettings`), because
+`sync-job build` needs no credentials.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from flagedge.cloudflare import API_BASE_URL
+from flagedge.logs import LEVELS
+from flagedge.settings import Secret, SettingsReader, decode_base64
+
+TOKEN_KEY_BYTES = 16
+STATE_KEY_BYTES = 32
+_DEFAULT_WORKER_NAME = "confidence-cloudflare-resolver"
+_DEFAULT_QUEUE_NAME = "flag-logs-queue"
+
+
+@dataclass(frozen=True, slots=True)
+class WorkerSettings:
+    """What the Worker is told. `force_apply` None leaves the Worker's default, which is on."""
+
+    worker_name: str = _DEFAULT_WORKER_NAME
+    queue_name: str = _DEFAULT_QUEUE_NAME
+    allowed_origin: str = ""
+    force_apply: bool | None = None
+    log_linger_ms: int = 250
+
+
+@dataclass(frozen=True, slots=True)
+class SyncSettings:
+    """Everything a run needs. `account_id` may be empty: it is then the one account that the token sees."""
+
+    api_token: Secret
+    client_secret: Secret
+    worker: WorkerSettings
+    account_id: str = ""
+    api_base_url: str = API_BASE_URL
+    state_url: str = ""
+    state_key: Secret = Secret("")  # noqa: RUF009 (a Secret is immutable)
+    token_key: Secret = Secret("")  # noqa: RUF009
+
+
+def read_log_level(environ: Mapping[str, str]) -> str:
+    reader = SettingsReader(environ)
+    level = reader.choice("LOG_LEVEL", "info", LEVELS)
+    reader.finish()
+    return level
+
+
+def read_state_key(environ: Mapping[str, str]) -> Secret:
+    """The key of an encrypted state alone, for `build`. Raises SettingsError."""
+    reader = SettingsReader(environ)
+    key = _state_key(reader)
+    reader.finish()
+    return key
+
+
+def read_worker_settings(environ: Mapping[str, str]) -> WorkerSettings:
+    """What `build` needs. Raises SettingsError with every problem found."""
+    reader = SettingsReader(environ)
+    settings = _worker(reader)
+    reader.finish()
+    return settings
+
+
+def read_sync_settings(environ: Mapping[str, str]) -> SyncSettings:
+    """What `run` needs. Raises SettingsError with every problem found."""
+    reader = SettingsReader(environ)
+    settings = SyncSettings(
+        api_token=reader.required_secret("CLOUDFLARE_API_TOKEN", "a token that may edit Workers Scripts and Queues"),
+        client_secret=reader.required_secret("CONFIDENCE_CLIENT_SECRET", "the client whose flags are served"),
+        worker=_worker(reader),
+        account_id=reader.text("CLOUDFLARE_ACCOUNT_ID"),
+        api_base_url=reader.url("CLOUDFLARE_API_BASE_URL", API_BASE_URL),
+        state_url=reader.url("CONFIDENCE_RESOLVER_STATE_URL"),
+        state_key=_state_key(reader),
+        token_key=reader.key_bytes(
+            "RESOLVE_TOKEN_ENCRYPTION_KEY", decode=decode_base64, length=TOKEN_KEY_BYTES, expected="base64 of 16 bytes"
+        ),
+    )
+    reader.finish()
+    return settings
+
+
+def _worker(reader: SettingsReader) -> WorkerSettings:
+    prefix = reader.text("WORKER_NAME_PREFIX")
+    forced = reader.text("FORCE_APPLY")
+    return WorkerSettings(
+        worker_name=f"{prefix}-{_DEFAULT_WORKER_NAME}" if prefix else _DEFAULT_WORKER_NAME,
+        queue_name=f"{prefix}-{_DEFAULT_QUEUE_NAME}" if prefix else _DEFAULT_QUEUE_NAME,
+        allowed_origin=reader.text("CONFIDENCE_RESOLVER_ALLOWED_ORIGIN"),
+        force_apply=reader.boolean("FORCE_APPLY", default=True) if forced else None,
+        log_linger_ms=reader.whole_number("LOG_LINGER_MS", 250, low=0, high=10_000),
+    )
+
+
+def _state_key(reader: SettingsReader) -> Secret:
+    return reader.key_bytes(
+        "STATE_ENCRYPTION_KEY", decode=bytes.fromhex, length=STATE_KEY_BYTES, expected="64 hexadecimal digits"
+    )

@@ -1,0 +1,41 @@
+"""A local edge with a published state, and the settings that point at it."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import pytest
+import shop
+
+from local_edge.cdn import state_name
+from local_edge.server import LocalEdge
+
+
+@dataclass(slots=True)
+class Operator:
+    """Somebody with an account, a client secret and a shell."""
+
+    edge: LocalEdge
+    environ: dict[str, str] = field(default_factory=dict)
+
+    def publish(self, state: bytes, *, encrypted: bool = False) -> None:
+        """Put a state where the CDN serves it, and point the settings at it."""
+        self.edge.publish_state(shop.WEB_SECRET, state, encrypted=encrypted)
+        name = state_name(shop.WEB_SECRET, encrypted=encrypted)
+        self.environ["CONFIDENCE_RESOLVER_STATE_URL"] = f"{self.edge.cdn_url}/{name}"
+
+
+@pytest.fixture
+def operator(tmp_path: Path) -> Iterator[Operator]:
+    """An operator of an account on loopback, the shop's state published."""
+    with LocalEdge(dir=tmp_path / "edge", grace_s=0.5) as edge:
+        operator = Operator(edge)
+        operator.environ |= {
+            "CLOUDFLARE_API_TOKEN": "token-of-the-operator",
+            "CLOUDFLARE_API_BASE_URL": edge.api_url,
+            "CONFIDENCE_CLIENT_SECRET": shop.WEB_SECRET,
+        }
+        operator.publish(shop.shop_payload())
+        yield operator
