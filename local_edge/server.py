@@ -172,7 +172,7 @@ def bind(port: int, hint: str) -> socket.socket:
     try:
         return socket.create_server(("127.0.0.1", port), backlog=1024)
     except OSError as exc:
-        raise LocalError(f"port {port} on 127.0.0.1 cannot be used: {exc.strerror}", hint=hint) from exc
+        raise LocalError(f"port {port} on 127.0.0.1 cannot be used: {os.strerror(exc.errno or 0)}", hint=hint) from exc
 
 
 class LocalEdge:
@@ -242,9 +242,9 @@ class LocalEdge:
     def start(self) -> None:
         """Returns when everything answers, recorded scripts included."""
         self._thread.start()
-        self._ready.wait(START_TIMEOUT_S)
+        self._ready.wait()
         if self._failure is not None:
-            self._thread.join()
+            self.stop()
             raise self._failure
 
     def serve(self, worker: BuiltWorker, port: int) -> int:

@@ -94,8 +94,8 @@ def _attribute_test(criterion: state_pb2.AttributeCriterion) -> dict[str, Json]:
     kind = criterion.WhichOneof("rule")
     if kind in {"any_rule", "all_rule"}:
         outer = getattr(criterion, kind)
-        test = _test(outer.rule) if outer.HasField("rule") else {}
-        return {"over": "any" if kind == "any_rule" else "all"} | test
+        # Without any inner rule the criterion is not understood; with an odd one, only where it is looked at.
+        return {"over": "any" if kind == "any_rule" else "all"} | _test(outer.rule) if outer.HasField("rule") else {}
     return _test(criterion)
 
 

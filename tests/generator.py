@@ -1,12 +1,13 @@
 """Generated states: every choice is drawn from a table of `vocabulary.TABLES` and counted.
 
 One generator for two users: fuzz runs hand in a seeded `random.Random` (see `random_case`), hypothesis its own `Random`
-(see `strategies.py`). States hold no case in which upstream's behaviour is a defect that flagedge does not copy, except for
-errors inside a flag; what those are is in the resolver specification.
+(see `strategies.py`). Secrets are ASCII and client names no prefixes of each other: what
+upstream does there is a defect that flagedge does not copy.
 """
 
 from __future__ import annotations
 
+from bisect import bisect
 from collections import Counter
 from typing import TYPE_CHECKING, Any
 
@@ -54,8 +55,8 @@ class Draw:
 
     def option(self, table: str) -> str:
         """An option of a table, by its weights."""
-        options, weights = _CUMULATED[table]
-        chosen = self.source.choices(options, cum_weights=weights)[0]
+        options, sums = _CUMULATED[table]
+        chosen = options[bisect(sums, self.source.random() * sums[-1], hi=len(sums) - 1)]
         self.tally[f"{table}: {chosen}"] += 1
         return chosen
 

@@ -2,12 +2,6 @@
 
 from __future__ import annotations
 
-import json
-import os
-from collections import defaultdict
-from functools import cache
-from pathlib import Path
-
 import pytest
 from builders import (
     SECRET,
@@ -42,27 +36,12 @@ from oracle import Oracle, OracleError, OracleTrap, Suspended
 
 from flagedge.wire.api_pb2 import ApplyFlagsRequest, FlagToApply
 
-SHARED = Path(os.environ.get("FLAGEDGE_SHARED", Path(__file__).parents[2] / "shared"))
-DEMO_STATE = SHARED / "data" / "confidence_demo_state.pb"
 DEMO_SECRET = "mkjJruAATQWjeY7foFIWfVAcBWnci2YF"  # the public demo account's
-VECTORS = SHARED / "reference" / "vectors.jsonl"
 
 
-@cache
-def vectors() -> dict[str, list[dict]]:
-    if not VECTORS.exists():
-        pytest.skip(f"no vectors at {VECTORS.name}: set FLAGEDGE_SHARED")
-    result = defaultdict(list)
-    for line in VECTORS.read_text().splitlines():
-        vector = json.loads(line)
-        result[vector["kind"]].append(vector)
-    return result
-
-
-def spread(kind: str, count: int = 40) -> list[dict]:
-    """Up to `count` vectors of a kind, evenly spread."""
-    every = vectors()[kind]
-    return every[:: max(1, len(every) // count)]
+def spread(vectors: list[dict], count: int) -> list[dict]:
+    """About `count` of the vectors, evenly spread."""
+    return vectors[:: max(1, len(vectors) // count)]
 
 
 def matches(criterion, context=None, *, expression=None) -> bool:
@@ -76,11 +55,9 @@ def matches(criterion, context=None, *, expression=None) -> bool:
 # --- the oracle itself ----------------------------------------------------------------------------------------------
 
 
-def test_demo_state():
+def test_demo_state(demo_payload):
     """The public demo account resolves three flags for its tutorial visitor."""
-    if not DEMO_STATE.exists():
-        pytest.skip(f"no {DEMO_STATE.name}: set FLAGEDGE_SHARED")
-    oracle = Oracle(DEMO_STATE.read_bytes())
+    oracle = Oracle(demo_payload)
     flags = oracle.resolve_flags(request({"visitor_id": "tutorial_visitor"}, secret=DEMO_SECRET))
     assert len(flags) == 3
     tutorial = flags["flags/tutorial-feature"]
@@ -278,9 +255,9 @@ def test_d4_managed_context_is_laid_over():
 # --- vectors --------------------------------------------------------------------------------------------------------
 
 
-def test_population_bucket_vectors():
+def test_population_bucket_vectors(reference_vectors):
     """The oracle looks at the bit that the vectors name."""
-    for vector in spread("population_bucket", 10):
+    for vector in spread(reference_vectors["population_bucket"], 10):
         built = state(
             flag("a", rule(selector="v", segment="s")),
             segments=[segment("s")],
@@ -291,9 +268,9 @@ def test_population_bucket_vectors():
         assert reason == "RESOLVE_REASON_MATCH", vector
 
 
-def test_variant_bucket_vectors():
+def test_variant_bucket_vectors(reference_vectors):
     """The oracle takes the bucket that the vectors name, and no other."""
-    for vector in spread("variant_bucket", 30):
+    for vector in spread(reference_vectors["variant_bucket"], 30):
         bucket, count = vector["bucket"], vector["bucket_count"]
         choices = [assignment("on", (bucket, bucket + 1)), assignment("off", (0, count))]
         one = rule(selector="v", segment=vector["segment"], bucket_count=count, assignments=choices)
@@ -309,20 +286,20 @@ def as_number(value):
         return value
 
 
-def test_targeting_key_vectors():
+def test_targeting_key_vectors(reference_vectors):
     """The oracle takes the units, and refuses the values, that the vectors name."""
     reasons = {1: "MATCH", 2: "NO_SEGMENT_MATCH", 5: "TARGETING_KEY_ERROR"}
     oracle = Oracle(payload(state(flag("a", rule(assignments=[assignment("on", (0, 50), (50, 100))])))))
-    for vector in spread("targeting_key", 50):
+    for vector in spread(reference_vectors["targeting_key"], 50):
         resolved = oracle.resolve(request({"targeting_key": as_number(vector["value"])}, apply=True))
         assert resolved.flags["flags/a"]["reason"] == f"RESOLVE_REASON_{reasons[vector['reason']]}", vector
         applied = oracle.flush_logs().flag_assigned[0].flags
         assert [one.targeting_key for one in applied] == ([vector["unit"]] if vector["reason"] == 1 else []), vector
 
 
-def test_timestamp_string_vectors():
+def test_timestamp_string_vectors(reference_vectors):
     """The oracle reads timestamps from text as the vectors say."""
-    for vector in spread("timestamp_string", 100):
+    for vector in spread(reference_vectors["timestamp_string"], 100):
         seen = [
             matches(
                 in_range("t", at_least=timestamp(vector["seconds"] or 0, vector["nanos"] or 0)), {"t": vector["input"]}
@@ -334,9 +311,9 @@ def test_timestamp_string_vectors():
         assert seen == [vector["outcome"] == "ts"] * 2, vector
 
 
-def test_semver_compare_vectors():
+def test_semver_compare_vectors(reference_vectors):
     """The oracle orders versions as the vectors say."""
-    for vector in spread("semver_compare", 60):
+    for vector in spread(reference_vectors["semver_compare"], 60):
         context, bound = {"v": vector["context"]}, version(vector["rule"])
         assert matches(in_range("v", below=bound), context) == vector["lt"], vector
         assert matches(in_range("v", at_most=bound), context) == vector["le"], vector

@@ -1,7 +1,7 @@
 """The vocabulary of generated cases: what can be chosen, how often, and the words that states and contexts share.
 
-`TABLES` is the list of everything a case can have: each choice of the generator names a table, each option is a feature,
-and `FEATURES` is what a long enough run has to hit. Source: the resolver specification, sections 2 and 3.
+`TABLES` is the list of everything a case can have: each choice of the generator names a table, each option is a
+feature, and `FEATURES` is what a long enough run has to hit. Source: the resolver specification, sections 2 and 3.
 """
 
 from __future__ import annotations
@@ -79,8 +79,8 @@ TABLES: dict[str, dict[str, float]] = {
     },
     "number form": {"number": 12, "text": 1.5, "text with exponent": 0.5, "text with plus": 0.5, "not a number": 0.06},
     "unit": {
-        "text": 20, "absent": 1, "empty": 0.7, "int": 2, "fraction": 0.5, "huge": 0.5, "negative zero": 0.3, "bool": 0.3,
-        "list": 0.3, "struct": 0.3, "null": 0.5, "100 bytes": 0.4, "101 bytes": 0.4, "100 bytes multibyte": 0.3,
+        "text": 20, "absent": 1, "empty": 0.7, "int": 2, "fraction": 0.5, "huge": 0.5, "negative zero": 0.3,
+        "bool": 0.3, "list": 0.3, "struct": 0.3, "null": 0.5, "100 bytes": 0.4, "101 bytes": 0.4, "100 bytes multibyte": 0.3,
         "101 bytes multibyte": 0.3, "astral": 0.5,
     },
     "flags filter": {"all": 16, "some": 2, "unknown": 0.6, "duplicate": 0.6},
@@ -98,7 +98,9 @@ ATTRIBUTES: dict[str, tuple[str, ...]] = {
     "version": ("version", "app.version"),
     "text list": ("tags", "user.groups"),
     "number list": ("scores", "user.limits"),
-    "built-in name": ("constructor", "__proto__", "toString", "hasOwnProperty", "user.constructor", "__proto__.plan", "length"),
+    "built-in name": (
+        "constructor", "__proto__", "toString", "hasOwnProperty", "user.constructor", "__proto__.plan", "length",
+    ),
     "odd path": ("", ".", "a..b", "user.", ".user", "ключ", "😀", "with space", "tags.0"),
 }  # fmt: skip
 """Attribute paths by what usually stands there; the last two usually hold text."""
@@ -124,7 +126,7 @@ MOMENTS = (
 GARBAGE_MOMENTS = (
     "2024-01-15T10:20Z", "20240115", " 2024-01-15", "2024-01-15 ", "2024-02-30", "2024-01-15T24:00:00", "", "now",
     "2024-01-15t10:20:30z", "2024-01-15T10:20:30z", "2024-01-15T10:20:30+0200", "2024-01-15T10:20:30.", "12024-01-15",
-    "2024-13-01", "2024-01-15T10:20:30Z ", "T10:20:30", "2024-01-15T10:20:61Z", "1705314030", "２024-01-15",
+    "2024-13-01", "2024-01-15T10:20:30Z ", "T10:20:30", "2024-01-15T10:20:61Z", "1705314030", "\uff12024-01-15",
 )  # fmt: skip
 SLOPPY_MOMENTS = (
     "2024-1-15", "+2024-01-15", "2024-1-15T1:2:3", "2024-01-15  10:20:30", "2024-01-15T 10:20:30", "+12024-01-15",

@@ -135,7 +135,10 @@ export class Resolver {
       if (rule.materialization !== null && rule.materialization.read !== "") {
         if (slot === NO_UNIT) continue;
         const sticky = this.#readMaterialization(rule, slot);
-        if (typeof sticky === "object") return this.#settle(sticky, slot, passed);
+        if (typeof sticky === "object") {
+          const isMatch = sticky.kind === "match";
+          return this.#settle(sticky, isMatch ? slot : NO_UNIT, isMatch ? passed : null);
+        }
         if (sticky === Truth.Unrecognized) continue;
         if (sticky === Truth.Unknown) isMissing = true;
         else truth = sticky;

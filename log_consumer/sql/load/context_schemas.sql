@@ -1,4 +1,4 @@
--- One row per message and context schema, from the messages in `loadable`.
+-- One row per message and context schema, from the loadable messages.
 insert into context_schemas
 select
     sent_at,
@@ -8,4 +8,4 @@ select
     seen.semantic_types,
     isolate,
     seq
-from (select unnest(schemas) as seen, * from loadable where len(schemas) > 0);
+from (select unnest(schemas) as seen, * from loadable() where len(schemas) > 0);

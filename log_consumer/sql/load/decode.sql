@@ -20,5 +20,7 @@ select
     message_id,
     lease_id,
     strlen(text) as bytes,
-    decode_message(if(contains(lower(text), '\ud'), without_lone_surrogates(text), text)) as message
+    decode_message(
+        if(contains(text, '\ud') or contains(text, '\uD'), without_lone_surrogates(text), text)
+    ) as message
 from unpacked;

@@ -1,4 +1,4 @@
--- One row per rule that an exposure passed through, from the messages in `loadable`.
+-- One row per rule that an exposure passed through, from the loadable messages.
 insert into fallthrough_exposures
 with
 indexed as (
@@ -8,7 +8,7 @@ indexed as (
         unnest(fallthroughs.unit) + 1 as u,
         generate_subscripts(fallthroughs.exposure, 1) as i,
         *
-    from loadable
+    from loadable()
 ),
 expanded as (
     select

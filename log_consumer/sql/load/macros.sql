@@ -64,3 +64,29 @@ create or replace temp macro times_within(times) as
 
 -- The last millisecond of the year 9999.
 create or replace temp macro last_time_ms() as 253402300799999;
+
+-- What the row tables take: the messages left in `decoded`, which are whole by then, opened.
+create or replace temp macro loadable() as table
+select
+    delivery,
+    message.isolate ->> '$' as isolate,
+    message.seq::bigint as seq,
+    make_timestamp_ms(message.sent_at_ms::bigint) as sent_at,
+    message.state_etag ->> '$' as state_etag,
+    message.worker_version ->> '$' as worker_version,
+    message.clients as clients,
+    message.origins as origins,
+    message.units as units,
+    message.outcomes as outcomes,
+    message.resolves as resolves,
+    message.exposures as exposures,
+    message.fallthroughs as fallthroughs,
+    message.counts as counts,
+    message.schemas as schemas,
+    message.telemetry as telemetry
+from decoded;
+
+-- The messages that the ledger took as new, from the JSON text that goes back to DuckDB: [["isolate", seq], …].
+create or replace temp macro claimed(keys) as table
+select key ->> 0 as isolate, (key ->> 1)::bigint as seq
+from (select unnest(from_json(keys, '["JSON"]')) as key);

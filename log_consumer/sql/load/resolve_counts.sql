@@ -1,4 +1,4 @@
--- One row per message, client and outcome, from the messages in `loadable`.
+-- One row per message, client and outcome, from the loadable messages.
 insert into resolve_counts
 with
 indexed as (
@@ -7,7 +7,7 @@ indexed as (
         unnest(counts.outcome) + 1 as o,
         unnest(counts.count) as resolve_count,
         *
-    from loadable
+    from loadable()
 ),
 expanded as (
     select clients[c] as client, outcomes[o] as outcome, * from indexed

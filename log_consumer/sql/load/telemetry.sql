@@ -1,4 +1,4 @@
--- One row per message that tells what the Worker measured, from the messages in `loadable`.
+-- One row per message that tells what the Worker measured, from the loadable messages.
 insert into telemetry
 select
     sent_at,
@@ -10,5 +10,5 @@ select
     worker_version,
     isolate,
     seq
-from loadable
+from loadable()
 where telemetry is not null;

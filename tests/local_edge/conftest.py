@@ -1,0 +1,35 @@
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from edge_account import EdgeAccount
+
+from flagedge.errors import LocalError
+from local_edge.process import find_workerd
+from local_edge.server import LocalEdge
+
+
+@pytest.fixture(scope="session")
+def workerd() -> Path:
+    try:
+        return find_workerd(None, os.environ, Path(__file__).parent)
+    except LocalError as exc:
+        pytest.skip(str(exc))
+
+
+@pytest.fixture(scope="session")
+def edge(workerd: Path) -> Iterator[LocalEdge]:
+    """One account for the session; tests keep apart by their names."""
+    with LocalEdge(workerd=workerd, grace_s=1.5) as edge:
+        yield edge
+
+
+@pytest.fixture
+def account(edge: LocalEdge) -> Iterator[EdgeAccount]:
+    account = EdgeAccount(edge)
+    yield account
+    account.http.delete(f"{edge.url}/local/faults")
+    account.http.close()
