@@ -32,9 +32,8 @@ NO_SUBDOMAIN = 10007
 SCRIPT_MISSING = frozenset({10007, 10090})
 UNREADABLE_REQUEST = 10026
 CONCURRENT_CHANGE = 10035
-TITLE_TAKEN = 10014
-CONSUMER_EXISTS = 11004
-QUEUE_NAME_TAKEN = 11009
+TITLE_TAKEN, CONSUMER_EXISTS, QUEUE_NAME_TAKEN = 10014, 11004, 11009
+TAKEN = frozenset({TITLE_TAKEN, CONSUMER_EXISTS, QUEUE_NAME_TAKEN})
 
 # A quote inside a JSON string is escaped, so in a pull's answer this finds the envelope's own key wherever it stands.
 SUCCESS = re.compile(rb'"success"\s*:\s*(true|false)')
@@ -329,8 +328,8 @@ def _read_retry_after(text: str) -> float | None:
 
 def _is_passing(failure: ApiError) -> bool:
     """Whether asking again may help."""
-    lasting = failure.status not in RETRIED_STATUSES and CONCURRENT_CHANGE not in failure.codes
-    return isinstance(failure, UnavailableError) or not lasting
+    passing = failure.status in RETRIED_STATUSES or CONCURRENT_CHANGE in failure.codes
+    return (passing or isinstance(failure, UnavailableError)) and not TAKEN.intersection(failure.codes)
 
 
 def _judge(method: str, endpoint: str, response: httpx.Response) -> ApiError | None:

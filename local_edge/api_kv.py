@@ -5,6 +5,8 @@ from __future__ import annotations
 import base64
 import binascii
 import json
+from collections.abc import Callable, Sequence
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from starlette.datastructures import UploadFile
@@ -155,27 +157,29 @@ class KvApi:
 
     async def put_bulk(self, request: Request) -> Response:
         namespace_id = self._namespace(request)
-        items = await _read_list(request, BULK_LIMIT)
-        pairs = [_read_pair(item) for item in items]
-        failed = []
-        for pair in pairs:
-            try:
-                self._pairs.put(namespace_id, pair)
-            except RefusalError:
-                failed.append(pair.key)
-        return answer({"successful_key_count": len(pairs) - len(failed), "unsuccessful_keys": failed})
+        pairs = [_read_pair(item) for item in await _read_list(request, BULK_LIMIT)]
+        return _do_each([(pair.key, partial(self._pairs.put, namespace_id, pair)) for pair in pairs])
 
     async def delete_bulk(self, request: Request) -> Response:
         namespace_id = self._namespace(request)
-        keys = await _read_list(request, BULK_LIMIT)
-        for key in keys:
-            self._pairs.delete(namespace_id, str(key))
-        return answer({"successful_key_count": len(keys), "unsuccessful_keys": []})
+        keys = [str(key) for key in await _read_list(request, BULK_LIMIT)]
+        return _do_each([(key, partial(self._pairs.delete, namespace_id, key)) for key in keys])
 
     async def get_bulk(self, request: Request) -> Response:
         namespace_id = self._namespace(request)
         body = await read_object(request)
         return answer({"values": read_many(self._pairs, namespace_id, body, at_edge=False)})
+
+
+def _do_each(writes: Sequence[tuple[str, Callable[[], None]]]) -> Response:
+    """A bulk write's answer: it succeeds as a whole and names the keys that were refused."""
+    failed = []
+    for key, write in writes:
+        try:
+            write()
+        except RefusalError:
+            failed.append(key)
+    return answer({"successful_key_count": len(writes) - len(failed), "unsuccessful_keys": failed})
 
 
 def read_many(pairs: Pairs, namespace_id: str, body: dict[str, Any], *, at_edge: bool) -> dict[str, Any]:

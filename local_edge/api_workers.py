@@ -11,7 +11,7 @@ from starlette.responses import Response
 from starlette.routing import Route
 
 from local_edge.envelope import RefusalError, answer, read_object
-from local_edge.process import StartError
+from local_edge.process import StartError, is_free
 from local_edge.upload import (
     VARIABLE_BYTES_LIMIT,
     Account,
@@ -151,7 +151,9 @@ class WorkersApi:
         """Start every recorded script again, on its old port where that is free."""
         for name in self._scripts.names():
             script = self._scripts.get(name)
-            running = await self._runtime.start(self._scripts.live(name), port=script.port or 0)
+            port = script.port if script.port and is_free(script.port) else 0
+            running = await self._runtime.start(self._scripts.live(name), port=port)
+            self._scripts.set_port(name, self._runtime.port(name) or 0)
             await self._runtime.switch(running)
             await self._runtime.set_enabled(name, enabled=script.subdomain_enabled)
 

@@ -5,12 +5,11 @@ from __future__ import annotations
 import hashlib
 import json
 from dataclasses import dataclass
-from importlib.resources import files
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
-    from pathlib import Path
 
     from local_edge.scripts import Version
 
@@ -118,7 +117,7 @@ def write_front_config(sockets: Path, script: str, port: int) -> str:
         f'(name = "inside", address = {quote(inside_address(sockets, script))}, {own}, service = (name = "front", entrypoint = "inside"))',  # noqa: E501 - one line of configuration
         f'(name = "control", address = {quote(f"unix:{control_path(sockets, script)}")}, http = (), service = (name = "front", entrypoint = "control"))',  # noqa: E501 - one line of configuration
     ]
-    source = quote(files("local_edge").joinpath("front.js").read_text("utf-8"))
+    source = quote(Path(__file__).with_name("front.js").read_text("utf-8"))
     return (
         f"{HEADER}const config :Workerd.Config = (\n"
         f"  services = [{_lines(services)}],\n  sockets = [{_lines(listeners)}]\n);\n"

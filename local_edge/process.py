@@ -12,6 +12,7 @@ import contextlib
 import json
 import os
 import re
+import socket
 import subprocess
 import tempfile
 from pathlib import Path
@@ -182,6 +183,17 @@ def _behind_shim(path: Path) -> Path:
     for binary in sorted(path.parents[2].glob("@cloudflare/workerd-*/bin/workerd")):
         return binary
     return path
+
+
+def is_free(port: int) -> bool:
+    """Whether a process could listen on the port of loopback now."""
+    with socket.socket(socket.AF_INET, socket.SOCK_STREAM) as probe:
+        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            probe.bind(("127.0.0.1", port))
+        except OSError:
+            return False
+    return True
 
 
 def make_run_directory() -> Path:

@@ -11,6 +11,7 @@ import base64
 import json
 import os
 import time
+from collections import defaultdict
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
@@ -153,7 +154,7 @@ class Messages:
                             f'{fragment},"attempts":{attempts + 1},"lease_id":"{token}{seq:012x}"}}'
                         )
                 lease = "update messages set visible_at_ms = ?, lease = ?, attempts = attempts + 1 where seq in (select value from json_each(?))"  # noqa: E501 - one statement
-                db.execute(lease, (at_ms + visibility_ms, token, json.dumps(good)))
+                db.execute(lease, (at_ms + max(1, visibility_ms), token, json.dumps(good)))
                 self._remove(db, queue_no, old)
                 self._bury(db, queue_no, consumer, spent, at_ms)
         delivery.backlog = self.backlog(queue_no)
@@ -179,15 +180,17 @@ class Messages:
 
     def ack(self, queue_no: int, lease_ids: Sequence[str]) -> list[str]:
         """Delete leased messages; returns the leases that were not known."""
-        unknown = []
+        by_token: defaultdict[str, dict[int, str]] = defaultdict(dict)
+        unknown: list[str] = []
+        for lease_id in lease_ids:
+            seq, token = _split_lease(lease_id)
+            by_token[token][seq] = lease_id
+        known = "select seq from messages where lease = ? and queue_no = ? and seq in (select value from json_each(?))"
         with self._store.transaction() as db:
-            for lease_id in lease_ids:
-                seq, token = _split_lease(lease_id)
-                known = "select 1 from messages where seq = ? and lease = ? and queue_no = ?"
-                if db.execute(known, (seq, token, queue_no)).fetchone():
-                    self._remove(db, queue_no, [seq])
-                else:
-                    unknown.append(lease_id)
+            for token, leases in by_token.items():
+                held = [seq for (seq,) in db.execute(known, (token, queue_no, json.dumps(list(leases))))]
+                self._remove(db, queue_no, held)
+                unknown += [lease_id for seq, lease_id in leases.items() if seq not in held]
         return unknown
 
     def retry(self, queue_no: int, consumer: PullConsumer, retries: Sequence[tuple[str, int | None]]) -> list[str]:
@@ -216,11 +219,12 @@ class Messages:
 
     def _remove(self, db: sqlite3.Connection, queue_no: int, seqs: Sequence[int]) -> None:
         backlog = self.backlog(queue_no)
-        for seq in seqs:
-            row = db.execute("delete from messages where seq = ? returning size_bytes", (seq,)).fetchone()
-            db.execute("delete from message_bodies where seq = ?", (seq,))
-            backlog.count -= 1
-            backlog.size_bytes -= row[0]
+        numbers = (json.dumps(seqs),)
+        gone = "delete from messages where seq in (select value from json_each(?)) returning size_bytes"
+        sizes = [size for (size,) in db.execute(gone, numbers)]
+        db.execute("delete from message_bodies where seq in (select value from json_each(?))", numbers)
+        backlog.count -= len(sizes)
+        backlog.size_bytes -= sum(sizes)
 
     def _bury(
         self, db: sqlite3.Connection, queue_no: int, consumer: PullConsumer, seqs: Sequence[int], at_ms: int

@@ -203,15 +203,15 @@ class Runtime:
         task.add_done_callback(self._tasks.discard)
 
     async def remove(self, script: str) -> None:
-        """Stop serving a script; its address refuses connections from now on."""
+        """Stop serving a script; when this returns its port is free."""
         served = self._served.pop(script, None)
         if served is None:
             return
         await served.control.aclose()
         if served.live is not None:
             self._spawn(self._retire(served, served.live, 0))
+        await served.front.end(kill_after_s=1)
         self._alive.discard(served.front)
-        self._spawn(served.front.end(kill_after_s=1))
 
     async def stop(self) -> None:
         """End every process: requests in flight get a second, pending waitUntil work nothing."""

@@ -168,11 +168,21 @@ def _answer_unrouted(request: Request, exc: HTTPException) -> Response:
 
 
 def bind(port: int, hint: str) -> socket.socket:
-    """A listening socket on loopback, or a LocalError that names the port."""
+    """A listening socket on loopback, or a LocalError that names the port.
+
+    Its protocol is named because asyncio turns Nagle's algorithm off only for connections that say they are TCP, and
+    an answer in two writes would wait 40 ms for the client's delayed ACK.
+    """
+    listener = socket.socket(socket.AF_INET, socket.SOCK_STREAM, socket.IPPROTO_TCP)
     try:
-        return socket.create_server(("127.0.0.1", port), backlog=1024)
+        listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        listener.bind(("127.0.0.1", port))
+        listener.listen(1024)
     except OSError as exc:
-        raise LocalError(f"port {port} on 127.0.0.1 cannot be used: {os.strerror(exc.errno or 0)}", hint=hint) from exc
+        listener.close()
+        message = f"port {port} on 127.0.0.1 cannot be used: {os.strerror(exc.errno or 0)}"
+        raise LocalError(message, hint=hint) from exc
+    return listener
 
 
 class LocalEdge:

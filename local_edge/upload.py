@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from starlette.datastructures import UploadFile
-from starlette.formparsers import MultiPartException
+from starlette.exceptions import HTTPException
 
 from local_edge.envelope import RefusalError
 from local_edge.scripts import StoredModule, Version
@@ -96,8 +96,8 @@ async def read_form(request: Request) -> tuple[dict[str, Any], list[Part]]:
                         parts.append(Part(value.filename, module_kind(value.filename, content_type), content))
                 else:
                     raise RefusalError(400, 10006, f"the part {name!r} has no filename, so it names no module")
-    except MultiPartException as exc:
-        raise RefusalError(400, 10006, f"could not parse the form: {exc.message}") from exc
+    except HTTPException as exc:  # starlette's, for a form that it cannot parse
+        raise RefusalError(400, 10006, f"could not parse the form: {exc.detail}") from exc
     if metadata is None:
         raise RefusalError(400, 10006, "the part 'metadata' is missing")
     return _read_metadata(metadata), parts

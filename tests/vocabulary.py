@@ -57,7 +57,8 @@ TABLES: dict[str, dict[str, float]] = {
     "range": {"both": 5, "start": 3, "end": 3, "none": 0.5, "mixed kinds": 0.5},
     "start bound": {"inclusive": 1, "exclusive": 1},
     "end bound": {"inclusive": 1, "exclusive": 1},
-    "value kind": {"own": 18, "text": 0.5, "number": 0.1, "bool": 0.5, "timestamp": 0.5, "version": 0.5, "list": 0.5,
+    "value kind": {
+        "own": 18, "text": 0.5, "number": 0.1, "bool": 0.5, "timestamp": 0.5, "version": 0.5, "list": 0.5,
                    "kindless": 0.3},
     "attribute": {
         "text": 6, "number": 4, "bool": 2, "timestamp": 3, "version": 3, "text list": 2, "number list": 2,
@@ -80,8 +81,8 @@ TABLES: dict[str, dict[str, float]] = {
     "number form": {"number": 12, "text": 1.5, "text with exponent": 0.5, "text with plus": 0.5, "not a number": 0.06},
     "unit": {
         "text": 20, "absent": 1, "empty": 0.7, "int": 2, "fraction": 0.5, "huge": 0.5, "negative zero": 0.3,
-        "bool": 0.3, "list": 0.3, "struct": 0.3, "null": 0.5, "100 bytes": 0.4, "101 bytes": 0.4, "100 bytes multibyte": 0.3,
-        "101 bytes multibyte": 0.3, "astral": 0.5,
+        "bool": 0.3, "list": 0.3, "struct": 0.3, "null": 0.5, "100 bytes": 0.4, "101 bytes": 0.4,
+        "100 bytes multibyte": 0.3, "101 bytes multibyte": 0.3, "astral": 0.5,
     },
     "flags filter": {"all": 16, "some": 2, "unknown": 0.6, "duplicate": 0.6},
     "secret": {"first": 20, "second": 3, "unknown": 0.1},

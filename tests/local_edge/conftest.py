@@ -1,15 +1,18 @@
 from __future__ import annotations
 
 import os
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from edge_account import EdgeAccount
 
 from flagedge.errors import LocalError
 from local_edge.process import find_workerd
 from local_edge.server import LocalEdge
+
+sys.path.insert(0, str(Path(__file__).parent))
+from edge_account import EdgeAccount
 
 
 @pytest.fixture(scope="session")

@@ -84,7 +84,9 @@ def test_bulk(account: EdgeAccount, namespace: str) -> None:
     assert (len(names), cursor) == (25, "")
     values = account.call("POST", f"{namespace}/bulk/get", {"keys": ["k01", "none"]}).result["values"]
     assert values == {"k01": "1", "none": None}
-    account.call("POST", f"{namespace}/bulk/delete", ["bytes"])
+    assert account.call("POST", f"{namespace}/bulk/delete", ["bytes"]).result["unsuccessful_keys"] == ["bytes"]
+    time.sleep(1.05)
+    assert account.call("POST", f"{namespace}/bulk/delete", ["bytes"]).result["successful_key_count"] == 1
     assert account.call("GET", f"{namespace}/values/bytes").status == 404
 
 

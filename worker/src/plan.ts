@@ -125,7 +125,8 @@ export class Outcome {
   logStamp = 0;
   logPosition = 0;
   constructor(
-    readonly kind: "match" | "no_match" | "fallthrough" | "unset",
+    /** missing: a variant that the flag does not have, or whose value JSON cannot say. */
+    readonly kind: "match" | "no_match" | "fallthrough" | "unset" | "missing",
     readonly reason: string,
     readonly flag: Flag,
     readonly rule: Rule | null,
@@ -185,7 +186,7 @@ function outcomeOf(flag: Flag, rule: Rule, id: string, what: number | "default" 
   if (what === "fallthrough") return new Outcome("fallthrough", "", flag, rule, id, -1);
   if (what === "default") return new Outcome("match", "MATCH", flag, rule, id, -1);
   if (what === "unset") return new Outcome("unset", "", flag, rule, id, -1);
-  if (what === "missing" || flag.variants[what]?.[1] === null) return flag.failed("ERROR");
+  if (what === "missing" || flag.variants[what]?.[1] === null) return new Outcome("missing", "", flag, rule, id, -1);
   return new Outcome("match", "MATCH", flag, rule, id, what);
 }
 

@@ -157,12 +157,12 @@ export class Resolver {
       const outcome = this.#assign(rule, slot);
       if (outcome === null || outcome.kind === "unset") continue;
       if (outcome.kind === "no_match") return this.#settle(outcome, NO_UNIT, null);
-      if (rule.materialization !== null && rule.materialization.write !== "" && slot !== NO_UNIT) {
-        if (this.#materializations.mode === "unsupported") {
-          return this.#settle(flag.failed("MATERIALIZATION_NOT_SUPPORTED"), NO_UNIT, null);
-        }
-        this.#write(rule, rule.materialization.write, slot, outcome.variantName);
+      const writes = rule.materialization !== null && rule.materialization.write !== "" && slot !== NO_UNIT;
+      if (writes && this.#materializations.mode === "unsupported") {
+        return this.#settle(flag.failed("MATERIALIZATION_NOT_SUPPORTED"), NO_UNIT, null);
       }
+      if (outcome.kind === "missing") return this.#settle(flag.failed("ERROR"), NO_UNIT, null);
+      if (writes) this.#write(rule, slot, outcome.variantName);
       if (outcome.kind === "match") return this.#settle(outcome, slot, passed);
       (passed ??= []).push({ outcome, slot });
     }
@@ -238,9 +238,9 @@ export class Resolver {
     return outcomes.find((outcome) => rule.holds(outcome, bucket)) ?? null;
   }
 
-  #write(rule: Rule, materialization: string, slot: number, variant: string): void {
+  #write({ name, materialization }: Rule, slot: number, variant: string): void {
     const unit = this.#resolution.units[slot] as string;
-    this.#resolution.writes.push({ unit, materialization, rule: rule.name, variant });
+    this.#resolution.writes.push({ unit, materialization: materialization?.write ?? "", rule: name, variant });
   }
 
   // Segments

@@ -8,4 +8,4 @@ select
     seen.semantic_types,
     isolate,
     seq
-from (select unnest(schemas) as seen, * from loadable() where len(schemas) > 0);
+from (select unnest(schemas) as seen, * from loadable where len(schemas) > 0);

@@ -1,6 +1,6 @@
--- $1: the raw text of a pull response. Makes the temporary table `decoded`: one row per message, decoded once, in the
--- order of the response; `delivery` is its 0-based number there. `message` is null when it is not a JSON object.
-create or replace temp table decoded as
+-- Fills `decoded` from `response`: each message is decoded here, once.
+-- Source: docs/log-format.md (the message), Cloudflare's queue API (the envelope and the coding of bodies).
+insert into decoded
 with
 unpacked as (
     select
@@ -12,7 +12,7 @@ unpacked as (
             *,
             -- text comes plain; json and bytes come as base64, or (seen) as they are.
             case content_type when 'text' then body else coalesce(try(decode(from_base64(body))), body) end as plain
-        from pulled($1)
+        from pulled((select text from response))
     )
 )
 select

@@ -9,7 +9,7 @@ indexed as (
         unnest(exposures.unit) + 1 as u,
         unnest(exposures.applied_at_ms) as applied_at_ms,
         *
-    from loadable()
+    from loadable
 ),
 expanded as (
     select

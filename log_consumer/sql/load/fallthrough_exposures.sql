@@ -8,7 +8,7 @@ indexed as (
         unnest(fallthroughs.unit) + 1 as u,
         generate_subscripts(fallthroughs.exposure, 1) as i,
         *
-    from loadable()
+    from loadable
 ),
 expanded as (
     select

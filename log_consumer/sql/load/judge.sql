@@ -1,7 +1,7 @@
--- Makes the temporary table `judged`: one narrow row per message of `decoded`. `reason` says why a message cannot be
+-- Fills `judged` from `decoded`. `reason` says why a message cannot be
 -- loaded and is null where it can: every statement that follows relies on what is checked here, for lenient from_json
 -- makes a wrong shape null without a word. The envelope's scalars are still JSON, so that "4" is not taken for 4.
-create or replace temp table judged as
+insert into judged
 with
 opened as (
     select

@@ -7,7 +7,7 @@ indexed as (
         unnest(counts.outcome) + 1 as o,
         unnest(counts.count) as resolve_count,
         *
-    from loadable()
+    from loadable
 ),
 expanded as (
     select clients[c] as client, outcomes[o] as outcome, * from indexed

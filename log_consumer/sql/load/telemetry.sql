@@ -10,5 +10,5 @@ select
     worker_version,
     isolate,
     seq
-from loadable()
+from loadable
 where telemetry is not null;

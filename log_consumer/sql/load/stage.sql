@@ -1,4 +1,6 @@
--- The words that decode.sql is written in; made once per connection, as temporary macros.
+-- What a connection needs before it loads: the words that the other files are written in, as temporary macros, and the
+-- tables that a batch passes through. Made once; a batch empties the tables instead of making them, so that the
+-- statements that read them stay prepared (planning them costs as much as running them).
 
 -- The deliveries in the raw text of a pull response. Fails when that is not JSON; where it has no list of messages,
 -- the answer is one row of nulls, for no row at all would look like an empty queue.
@@ -65,8 +67,29 @@ create or replace temp macro times_within(times) as
 -- The last millisecond of the year 9999.
 create or replace temp macro last_time_ms() as 253402300799999;
 
+-- The messages that the ledger took as new, from the JSON text that goes back to DuckDB: [["isolate", seq], …].
+create or replace temp macro claimed(keys) as table
+select key ->> 0 as isolate, (key ->> 1)::bigint as seq
+from (select unnest(from_json(keys, '["JSON"]')) as key);
+
+-- One row: the pull's answer as it came, and when it landed.
+create or replace temp table response (text varchar, landed_at timestamp);
+
+-- One row per message, in the order of the answer; `message` is null when it is not a JSON object.
+create or replace temp table decoded as
+select
+    0::bigint as delivery, ''::varchar as message_id, ''::varchar as lease_id, 0::bigint as bytes,
+    decode_message('{}') as message
+where false;
+
+-- One narrow row per message of `decoded`: `reason` is null where it can be loaded.
+create or replace temp table judged (
+    delivery bigint, message_id varchar, lease_id varchar, bytes bigint, reason varchar, isolate varchar, seq bigint,
+    sent_at timestamp, state_etag varchar, worker_version varchar, row_count bigint, dropped_count bigint
+);
+
 -- What the row tables take: the messages left in `decoded`, which are whole by then, opened.
-create or replace temp macro loadable() as table
+create or replace temp view loadable as
 select
     delivery,
     message.isolate ->> '$' as isolate,
@@ -85,8 +108,3 @@ select
     message.schemas as schemas,
     message.telemetry as telemetry
 from decoded;
-
--- The messages that the ledger took as new, from the JSON text that goes back to DuckDB: [["isolate", seq], …].
-create or replace temp macro claimed(keys) as table
-select key ->> 0 as isolate, (key ->> 1)::bigint as seq
-from (select unnest(from_json(keys, '["JSON"]')) as key);

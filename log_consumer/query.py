@@ -1,0 +1,147 @@
+"""SQL over what was loaded: a read-only look at the database, as a table, CSV or JSON."""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+import math
+import time
+import unicodedata
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import date, datetime
+from decimal import Decimal
+from pathlib import Path
+from typing import Any
+
+import duckdb
+
+from flagedge.errors import FlagedgeError, LocalError
+from log_consumer.store import LOCK_HELD, one_line, translate_errors, wait_for_lock
+
+FORMATS = ("table", "csv", "json")
+# Longer values are cut in a table, and only there.
+CELL_WIDTH = 48
+CONFIG: dict[str, str | bool | int | float | list[str]] = {
+    "autoinstall_known_extensions": False,
+    "autoload_known_extensions": False,
+}
+
+
+class QueryError(FlagedgeError):
+    """The SQL is wrong, or asks for what a read-only look cannot do."""
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """The last statement's result: names may repeat, rows are as long as names."""
+
+    names: tuple[str, ...]
+    rows: list[tuple[Any, ...]]
+    numeric: tuple[bool, ...]
+
+
+def query(path: str, sql: str, *, lock_wait_s: float = 10.0) -> Answer:
+    """Run `sql` read-only. Raises LocalError when the database cannot be had, QueryError when the SQL fails."""
+    if not Path(path).exists():
+        raise LocalError(f"there is no database {path}", hint="`log-consumer drain` makes it")
+    with _connect(path, lock_wait_s) as connection:
+        try:
+            relation = connection.sql(sql)
+            if relation is None:
+                return Answer((), [], ())
+            names, types = tuple(relation.columns), [str(kind) for kind in relation.types]
+            # Python would need another package to hold these.
+            columns = [f"#{i}::varchar" if "TIME ZONE" in kind else f"#{i}" for i, kind in enumerate(types, 1)]
+            rows = relation.project(", ".join(columns)).fetchall()
+        except (duckdb.Error, RuntimeError) as exc:
+            raise QueryError(one_line(exc)) from exc
+    return Answer(names, rows, tuple(_is_numeric(kind) for kind in types))
+
+
+def format_answer(answer: Answer, form: str) -> str:
+    """The answer as text with its last line ended, or "" when the statement has no result."""
+    if not answer.names:
+        return ""
+    return {"table": _format_table, "csv": _format_csv, "json": _format_json}[form](answer)
+
+
+def _connect(path: str, lock_wait_s: float) -> duckdb.DuckDBPyConnection:
+    opened: list[duckdb.DuckDBPyConnection] = []
+    with translate_errors(path, "open"):
+        wait_for_lock(
+            lambda: opened.append(duckdb.connect(path, read_only=True, config=CONFIG)),
+            wait_s=lock_wait_s,
+            clock=time.monotonic,
+            sleep=time.sleep,
+        )
+    return opened[0]
+
+
+def _format_table(answer: Answer) -> str:
+    lines = [[_cell(name) for name in answer.names], *([_cell(value) for value in row] for row in answer.rows)]
+    widths = [max(map(_width, column)) for column in zip(*lines, strict=True)]
+    lines.insert(1, ["─" * width for width in widths])
+    return "".join(_align(line, widths, answer.numeric) + "\n" for line in lines)
+
+
+def _align(line: Sequence[str], widths: Sequence[int], numeric: Sequence[bool]) -> str:
+    cells = []
+    for text, width, right in zip(line, widths, numeric, strict=True):
+        gap = " " * (width - _width(text))
+        cells.append(gap + text if right else text + gap)
+    return "  ".join(cells).rstrip()
+
+
+def _cell(value: object) -> str:
+    """A value on one line, with what could move the cursor shown as an escape, cut to CELL_WIDTH."""
+    text = "" if value is None else str(value)
+    text = text[: CELL_WIDTH + 1]
+    text = "".join(each if each.isprintable() else each.encode("unicode_escape").decode() for each in text)
+    return text if _width(text) <= CELL_WIDTH else text[: CELL_WIDTH - 1] + "…"
+
+
+def _width(text: str) -> int:
+    """Columns on a terminal: East Asian wide characters and emoji take two, combining ones none."""
+    if text.isascii():
+        return len(text)
+    return sum(
+        0 if unicodedata.combining(each) else 2 if unicodedata.east_asian_width(each) in "WF" else 1 for each in text
+    )
+
+
+def _format_csv(answer: Answer) -> str:
+    out = io.StringIO()
+    writer = csv.writer(out, lineterminator="\n")
+    writer.writerow(answer.names)
+    writer.writerows(answer.rows)
+    return out.getvalue()
+
+
+def _format_json(answer: Answer) -> str:
+    """A list of objects, one a line; a repeated name keeps its last value."""
+    lines = (json.dumps(_to_json(dict(zip(answer.names, row, strict=True))), ensure_ascii=False) for row in answer.rows)
+    return "[" + ",\n ".join(lines) + "]\n"
+
+
+def _to_json(value: Any) -> Any:
+    match value:
+        case dict():
+            return {str(key): _to_json(each) for key, each in value.items()}
+        case list() | tuple():
+            return [_to_json(each) for each in value]
+        case float() if not math.isfinite(value):
+            return None
+        case Decimal():
+            return int(value) if value == value.to_integral_value() else float(value)
+        case datetime() | date():
+            return value.isoformat()
+        case None | bool() | int() | float() | str():
+            return value
+        case _:
+            return str(value)
+
+
+def _is_numeric(kind: str) -> bool:
+    return kind.endswith("INT") or kind in {"INTEGER", "UINTEGER", "DOUBLE", "FLOAT"} or kind.startswith("DECIMAL")
