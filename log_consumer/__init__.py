@@ -1,0 +1,1 @@
+"""The consumer of the flag-logs queue: pull, decode, load into DuckDB exactly once, ack; and SQL over it."""

@@ -53,9 +53,7 @@ def _parse(argv: Sequence[str] | None) -> argparse.Namespace:
 def _drain(*, as_json: bool) -> None:
     settings = read_settings(os.environ)
     configure_logs(job="log_consumer", level=settings.log_level)
-    client = Cloudflare(
-        api_token=settings.api_token, account_id=settings.account_id, base_url=settings.api_base_url
-    )
+    client = Cloudflare(api_token=settings.api_token, account_id=settings.account_id, base_url=settings.api_base_url)
     with client as cloudflare:
         summary = job.run(settings, cloudflare)
     if as_json:

@@ -64,7 +64,14 @@ def _read_database(reader: SettingsReader) -> str:
     """A path. Other schemes of DuckDB are refused here, for it would print their passwords when it fails."""
 
     def parse(text: str) -> str:
-        if text.startswith(":") or text.partition(":")[0] in {"ducklake", "postgres", "postgresql", "md", "mysql", "s3"}:
+        if text.startswith(":") or text.partition(":")[0] in {
+            "ducklake",
+            "postgres",
+            "postgresql",
+            "md",
+            "mysql",
+            "s3",
+        }:
             raise ValueError
         return text
 

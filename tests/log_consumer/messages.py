@@ -189,7 +189,9 @@ def busy_request(number: int, *, flag_count: int = 10) -> Request:
         variant = f"{name}/variants/{('control', 'treatment')[(number + index) % 2]}"
         passed = (Fallthrough(rule=f"{name}/rules/holdout", unit=unit),) if index % 5 == 0 else ()
         rule = f"{name}/rules/rollout-{index}"
-        flags.append(decided(flag=name, rule=rule, variant=variant, assignment_id=variant, unit=unit, fallthroughs=passed))
+        flags.append(
+            decided(flag=name, rule=rule, variant=variant, assignment_id=variant, unit=unit, fallthroughs=passed)
+        )
     return request(*flags, resolve_id=f"{number:032x}", at_ms=AT_MS + number, country=("SE", "DE", "US")[number % 3])
 
 

@@ -23,7 +23,9 @@ def test_generated_states(test_worker: TestWorker) -> None:
     assert tally.reasons["MATCH"] > tally.flags * 0.4
 
 
-@settings(max_examples=100, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow])
+@settings(
+    max_examples=100, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow]
+)
 @given(case=cases())
 def test_shrinkable_states(case: tuple[bytes, list[dict[str, Any]]], test_worker: TestWorker) -> None:
     """The same under hypothesis, which shrinks what it finds and remembers it."""

@@ -1,0 +1,58 @@
+"""Every command, setting, table and view is documented, and nothing else is."""
+
+from __future__ import annotations
+
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+REPOSITORY = Path(__file__).resolve().parent.parent
+README = (REPOSITORY / "README.md").read_text()
+COMMANDS = Path(sys.executable).parent
+SETTING = re.compile(r'reader\.\w+\(\s*"([A-Z_]+)"')
+
+
+@pytest.mark.parametrize("package", ["sync_job", "log_consumer"])
+def test_every_setting_is_in_the_readme(package: str) -> None:
+    """What a job reads from the environment stands in the README's table."""
+    read = set(SETTING.findall((REPOSITORY / package / "settings.py").read_text()))
+    assert read
+    assert not {name for name in read if f"`{name}`" not in README}
+
+
+def test_readme_names_no_setting_that_nobody_reads() -> None:
+    """A setting in the README is read by one of the jobs."""
+    read = {
+        name
+        for package in ("sync_job", "log_consumer")
+        for name in SETTING.findall((REPOSITORY / package / "settings.py").read_text())
+    }
+    documented = set(re.findall(r"^\| ((?:`[A-Z_]+`(?:, )?)+) \|", README, re.MULTILINE))
+    names = {name for cell in documented for name in re.findall(r"`([A-Z_]+)`", cell)}
+    assert names - read == set()
+
+
+@pytest.mark.parametrize(
+    ("command", "subcommands"),
+    [
+        ("sync-job", ["run", "build"]),
+        ("log-consumer", ["drain", "sql"]),
+        ("local-edge", ["up", "serve"]),
+    ],
+)
+def test_help_names_every_subcommand(command: str, subcommands: list[str]) -> None:
+    """`--help` works without any setting and says what there is."""
+    done = subprocess.run([COMMANDS / command, "--help"], capture_output=True, text=True, check=True, env={"PATH": ""})
+    for name in subcommands:
+        assert name in done.stdout
+        subprocess.run([COMMANDS / command, name, "--help"], capture_output=True, check=True, env={"PATH": ""})
+
+
+def test_links_between_pages_lead_somewhere() -> None:
+    """Relative links of README and docs/ point at files that exist."""
+    for page in [REPOSITORY / "README.md", *(REPOSITORY / "docs").glob("*.md")]:
+        for target in re.findall(r"\]\((?!https?:)([^)#]+)\)", page.read_text()):
+            assert (page.parent / target).exists(), f"{page.name}: {target}"
