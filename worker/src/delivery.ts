@@ -5,7 +5,8 @@
  * book; a promise shared across requests would lose rows. Should a leader vanish, the next request takes over.
  * @module
  */
-import type { LogBook, Stream } from "./logs";
+import type { LogSink } from "./logs";
+import type { Stream } from "./message";
 
 export interface DeliverySettings {
   /** How long rows may wait for company; 0 sends at the end of each request. */
@@ -18,13 +19,13 @@ const RETRY_DELAYS_MS = [250, 1_000, 3_000, 8_000];
 const PENDING_MAX = 200;
 
 export class Delivery {
-  readonly #book: LogBook;
+  readonly #book: LogSink;
   readonly #stream: Stream;
   readonly #settings: DeliverySettings;
   #leaderUntilMs = 0;
   #pending: string[] = [];
 
-  constructor(book: LogBook, stream: Stream, settings: DeliverySettings) {
+  constructor(book: LogSink, stream: Stream, settings: DeliverySettings) {
     this.#book = book;
     this.#stream = stream;
     this.#settings = settings;
@@ -48,7 +49,7 @@ export class Delivery {
   async #send(queue: Queue, message: string): Promise<void> {
     for (const delay of [...RETRY_DELAYS_MS, -1]) {
       try {
-        await queue.send(message, { contentType: "text" });
+        await queue.send(message, { contentType: this.#book.contentType });
         this.#stream.droppedCount = 0;
         return;
       } catch (error) {

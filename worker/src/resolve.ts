@@ -33,8 +33,11 @@ export interface MaterializationWrite {
 
 /** What the resolver knows of sticky assignments. */
 export interface Materializations {
-  /** unsupported: none are bound. discovery: not read yet, wishes are noted. complete: all that was wished for is known. */
-  readonly mode: "unsupported" | "discovery" | "complete";
+  /**
+   * unsupported: none are bound. discovery: not read yet, wishes are noted. complete: all that was wished for is known.
+   * failed: they could not be read, so whatever depends on them errs.
+   */
+  readonly mode: "unsupported" | "discovery" | "complete" | "failed";
   /** The variant recorded for a rule (may be ""), or undefined. */
   variantOf(unit: string, materialization: string, rule: string): string | undefined;
   /** Whether a unit is in a materialization, whatever the rule. */
@@ -215,6 +218,7 @@ export class Resolver {
     const known = this.#materializations;
     const spec = rule.materialization as NonNullable<Rule["materialization"]>;
     if (known.mode === "unsupported") return rule.flag.failed("MATERIALIZATION_NOT_SUPPORTED");
+    if (known.mode === "failed") return rule.flag.failed("ERROR");
     const unit = this.#resolution.units[slot] as string;
     if (known.mode === "discovery") {
       known.wish(unit, spec.read, rule.name);
@@ -321,6 +325,7 @@ export class Resolver {
     if (bloom !== null) return this.#inBloom(bloom, slot) ? Truth.True : Truth.False;
     const known = this.#materializations;
     if (known.mode === "unsupported") return Truth.Unsupported;
+    if (known.mode === "failed") return Truth.Failed;
     const unit = this.#resolution.units[slot] as string;
     if (known.mode === "complete") return known.includes(unit, name) ? Truth.True : Truth.False;
     known.wish(unit, name, "");

@@ -2,6 +2,7 @@
  * What the bindings say, read once per isolate.
  * @module
  */
+import type { TokenSettings } from "./token";
 
 export interface Env {
   readonly [name: string]: unknown;
@@ -14,23 +15,59 @@ export interface Settings {
   readonly forceApply: boolean;
   readonly allowedOrigin: string;
   readonly lingerMs: number;
+  readonly logFormat: "flagedge" | "upstream";
+  readonly tokens: TokenSettings;
+  /** Lifetime of sticky assignments; null keeps them. */
+  readonly materializationTtlSeconds: number | null;
 }
+
+const TOKEN_KEY = "RESOLVE_TOKEN_ENCRYPTION_KEY";
+const TOKEN_TTL_SECONDS = 30 * 86_400;
+const U32_MAX = 4_294_967_295;
 
 /** Never fails: what is missing or odd takes its default. */
 export function readSettings(env: Env): Settings {
+  const materializationTtl = wholeNumber(env, "MATERIALIZATION_TTL_SECONDS", 0, U32_MAX);
   return {
     stateEtag: text(env, "RESOLVER_STATE_ETAG"),
     deployerVersion: text(env, "DEPLOYER_VERSION"),
     forceApply: text(env, "FORCE_APPLY").trim().toLowerCase() !== "false",
     allowedOrigin: text(env, "ALLOWED_ORIGIN") || "*",
     lingerMs: wholeNumber(env, "LOG_LINGER_MS", 250, 10_000),
+    logFormat: text(env, "LOG_FORMAT") === "upstream" ? "upstream" : "flagedge",
+    tokens: {
+      keys: tokenKeys(env),
+      ttlSeconds: wholeNumber(env, "TOKEN_TTL_SECONDS", TOKEN_TTL_SECONDS, U32_MAX),
+      format: text(env, "TOKEN_FORMAT") === "upstream" ? "upstream" : "flagedge",
+    },
+    materializationTtlSeconds: materializationTtl > 0 ? materializationTtl : null,
   };
+}
+
+/**
+ * The token keys. `RESOLVE_TOKEN_SEALING_KEY` names the secret that seals (the newest, as sync_job says); without it
+ * the one with upstream's name does. All of them open.
+ */
+function tokenKeys(env: Env): string[] {
+  const names = Object.keys(env).filter((name) => name === TOKEN_KEY || name.startsWith(`${TOKEN_KEY}_`));
+  const sealing = text(env, "RESOLVE_TOKEN_SEALING_KEY") || TOKEN_KEY;
+  names.sort((left, right) => Number(right === sealing) - Number(left === sealing) || (left < right ? -1 : 1));
+  return names.map((name) => text(env, name)).filter((key) => key !== "");
 }
 
 /** The flag-logs queue, if it is bound. */
 export function queueOf(env: Env): Queue | null {
-  const queue = env["flag_logs_queue"];
-  return typeof queue === "object" && queue !== null ? (queue as Queue) : null;
+  return binding<Queue>(env, "flag_logs_queue");
+}
+
+/** The namespace of sticky assignments, if it is bound. */
+export function materializationsOf(env: Env): KVNamespace | null {
+  return binding<KVNamespace>(env, "CONFIDENCE_MATERIALIZATIONS_KV");
+}
+
+function binding<Type>(env: Env, name: string): Type | null {
+  const value = env[name];
+  return typeof value === "object" && value !== null ? (value as Type) : null;
 }
 
 function text(env: Env, name: string): string {
@@ -39,6 +76,6 @@ function text(env: Env, name: string): string {
 }
 
 function wholeNumber(env: Env, name: string, otherwise: number, most: number): number {
-  const value = text(env, name);
-  return /^\d{1,9}$/.test(value) ? Math.min(Number(value), most) : otherwise;
+  const value = text(env, name).trim();
+  return /^\d{1,10}$/.test(value) ? Math.min(Number(value), most) : otherwise;
 }

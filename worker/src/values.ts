@@ -102,6 +102,12 @@ export function parseLocalTime(text: string): Timestamp | undefined {
   return match === null ? undefined : moment(match, 0);
 }
 
+/** Epoch milliseconds of a strict RFC 3339 text; `t`, `z`, a blank as separator and U+2212 as minus are RFC too. */
+export function parseMoment(text: string): number | undefined {
+  const moment = parseRfc3339(text.replace(/^(.{10})t/, "$1T").replace(/z$/, "Z").replace("\u2212", "-"));
+  return moment === undefined ? undefined : moment.seconds * 1000 + Math.floor(moment.nanos / 1e6);
+}
+
 function parseRfc3339(text: string): Timestamp | undefined {
   const match = RFC3339.exec(text);
   if (match === null) return undefined;

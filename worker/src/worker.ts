@@ -3,19 +3,38 @@
  * @module
  */
 import { resolveAnswer } from "./answer";
-import { overlay } from "./context";
+import { assignedFlags } from "./assigned";
+import { type Context, overlay } from "./context";
 import { schemaSignature } from "./context_schema";
+import { Cors } from "./cors";
 import { Delivery } from "./delivery";
 import { randomId } from "./ids";
-import { LogBook, newStream, type Origin } from "./logs";
-import type { Client, Plan } from "./plan";
-import { readResolveRequest, RequestError, type ResolveRequest } from "./request";
-import { Resolver, UNSUPPORTED } from "./resolve";
-import { type Env, queueOf, readSettings, type Settings } from "./settings";
+import { LogBook, type LogSink } from "./logs";
+import { newStream, type Origin } from "./message";
+import type { Client, FlagView, Plan } from "./plan";
+import { readApplyRequest, readResolveRequest, RequestError, type ResolveRequest, type Sdk } from "./request";
+import { type Resolution, Resolver, UNSUPPORTED } from "./resolve";
+import { type Env, materializationsOf, queueOf, readSettings, type Settings } from "./settings";
+import { Discovery, readMaterializations, writeMaterializations } from "./sticky";
+import { TokenBox } from "./token";
+import { UpstreamLogBook } from "./upstream_logs";
 
 const BODY_MAX_BYTES = 1_048_576;
 const FLAGS_MAX = 1000;
 const SECRETS_MAX = 1000;
+const FORM_TYPES = /^(multipart\/form-data|application\/x-www-form-urlencoded)/i;
+
+/** An answer other than 200: its code is stable, its message is for people. */
+class Refusal extends Error {
+  constructor(
+    readonly status: number,
+    readonly code: string,
+    message: string,
+    readonly headers: Readonly<Record<string, string>> = {},
+  ) {
+    super(message);
+  }
+}
 
 export class FlagWorker {
   readonly #plan: Plan;
@@ -24,27 +43,26 @@ export class FlagWorker {
   readonly #clients: ReadonlyMap<string, Client>;
   /** Secrets that were hashed before; null for those that no client has. */
   readonly #secrets = new Map<string, Client | null>();
-  readonly #stream;
-  readonly #book: LogBook;
+  readonly #book: LogSink;
   readonly #delivery: Delivery;
+  readonly #tokens: TokenBox;
+  readonly #cors: Cors;
   readonly #queue: Queue | null;
-  readonly #headers: Record<string, string>;
+  readonly #materializations: KVNamespace | null;
 
   constructor(plan: Plan, env: Env) {
     this.#plan = plan;
     this.#settings = readSettings(env);
     this.#queue = queueOf(env);
+    this.#materializations = materializationsOf(env);
     this.#resolver = new Resolver(plan);
     this.#clients = new Map(plan.clients.map((client) => [client.secretSha256, client]));
-    this.#stream = newStream(this.#settings.deployerVersion);
-    this.#book = new LogBook(this.#stream);
-    this.#delivery = new Delivery(this.#book, this.#stream, this.#settings);
-    this.#headers = {
-      "content-type": "application/json",
-      "access-control-allow-origin": this.#settings.allowedOrigin,
-      "access-control-allow-methods": "POST, GET, OPTIONS",
-      "access-control-allow-headers": "*",
-    };
+    const stream = newStream(this.#settings.deployerVersion);
+    const isUpstream = this.#settings.logFormat === "upstream";
+    this.#book = isUpstream ? new UpstreamLogBook(this.#settings.deployerVersion) : new LogBook(stream);
+    this.#delivery = new Delivery(this.#book, stream, this.#settings);
+    this.#tokens = new TokenBox(this.#settings.tokens);
+    this.#cors = new Cors(this.#settings.allowedOrigin);
   }
 
   /** Answer a request. Never throws. */
@@ -52,108 +70,193 @@ export class FlagWorker {
     try {
       return await this.#route(request, context);
     } catch (error) {
-      if (error instanceof RequestError) return this.#error(400, "invalid_request", error.message);
-      console.error(JSON.stringify({ event: "request.failed", error: String(error) }));
-      this.#book.addError(this.#plan, Date.now());
-      return this.#error(500, "internal", "internal error");
+      return this.#refuse(request, error);
     }
   }
 
+  #refuse(request: Request, error: unknown): Response {
+    let refusal: Refusal;
+    if (error instanceof Refusal) refusal = error;
+    else if (error instanceof RequestError) refusal = new Refusal(400, "invalid_request", error.message);
+    else {
+      console.error(JSON.stringify({ event: "request.failed", error: String(error) }));
+      this.#book.addError(this.#plan, Date.now());
+      refusal = new Refusal(500, "internal", "internal error");
+    }
+    const body = JSON.stringify({ error: { code: refusal.code, message: refusal.message } });
+    return this.#json(request, body, refusal.status, refusal.headers);
+  }
+
   async #route(request: Request, context: ExecutionContext): Promise<Response> {
-    const { method } = request;
-    if (method === "OPTIONS") return new Response(null, { status: 200, headers: this.#headers });
+    if (request.method === "OPTIONS") return new Response(null, { status: 200, headers: this.#cors.headersFor(request) });
     const path = pathOf(request.url);
     switch (path) {
       case "/v1/flags:resolve":
-        return method === "POST" ? this.#resolve(request, context) : this.#notAllowed("POST");
+        return this.#resolve(request, context);
+      case "/v1/flags:apply":
+        return this.#apply(request, context);
+      case "/v1/telemetry:upload":
+        allow(request, "POST");
+        return new Response(null, { status: 200, headers: this.#cors.headersFor(request) });
       case "/v1/state:etag":
-        return method === "GET" || method === "HEAD" ? this.#stateEtag() : this.#notAllowed("GET");
+        allow(request, "GET");
+        return this.#json(request, this.#stateEtag());
       case "/v1/health":
-        return method === "GET" || method === "HEAD" ? this.#health() : this.#notAllowed("GET");
+        allow(request, "GET");
+        return this.#json(request, this.#health());
       default:
-        return this.#error(404, "not_found", `there is nothing at ${path}`);
+        throw new Refusal(404, "not_found", "there is nothing at this path");
     }
   }
 
   async #resolve(request: Request, context: ExecutionContext): Promise<Response> {
     const atMs = Date.now();
-    if (Number(request.headers.get("content-length") ?? 0) > BODY_MAX_BYTES) return this.#tooLarge();
-    const body = await request.text();
-    if (body.length > BODY_MAX_BYTES) return this.#tooLarge();
-    const resolveRequest = readResolveRequest(body);
-    let client = this.#secrets.get(resolveRequest.clientSecret);
-    if (client === undefined) client = await this.#findClient(resolveRequest.clientSecret);
-    if (client === null) return this.#error(401, "unknown_client_secret", "no client has this secret");
-    return this.#answer(client, resolveRequest, originOf(request, resolveRequest), context, atMs);
+    const resolveRequest = readResolveRequest(await readBody(request));
+    const client = await this.#clientOf(resolveRequest.clientSecret);
+    const views = client.viewsNamed(resolveRequest.flags);
+    if (views.length > FLAGS_MAX) {
+      throw new Refusal(400, "too_many_flags", `a request resolves at most ${FLAGS_MAX} flags, this one ${views.length}`);
+    }
+    const attributes = client.managedContext === null ? resolveRequest.context : overlay(resolveRequest.context, client.managedContext);
+    const kv = this.#materializations;
+    const resolution = kv === null ? this.#resolver.resolve(views, attributes, UNSUPPORTED) : await this.#resolveSticky(kv, views, attributes, context);
+    const resolveId = randomId(32);
+    const applies = resolveRequest.apply || this.#settings.forceApply;
+    if (this.#queue !== null) {
+      this.#log(this.#queue, request, resolveRequest, client, resolution, { resolveId, atMs, applies, attributes }, context);
+    }
+    // Until here nothing has waited since the flags were decided: the resolution is scratch memory.
+    if (applies) return this.#json(request, resolveAnswer(resolution, resolveId, ""));
+    const assignments = new Map(assignedFlags(resolution).map((flag) => [flag.flag, flag]));
+    const unsigned = resolveAnswer(resolution, resolveId, TOKEN_PLACE);
+    const token = await this.#tokens.seal({ resolveId, assignments }, this.#bindingOf(client), atMs);
+    return this.#json(request, unsigned.replace(TOKEN_PLACE, token));
   }
 
-  /** The synchronous part of a resolve. */
-  #answer(client: Client, request: ResolveRequest, origin: Origin, context: ExecutionContext, atMs: number): Response {
-    const views = client.viewsNamed(request.flags);
-    if (views.length > FLAGS_MAX) {
-      return this.#error(400, "too_many_flags", `a request resolves at most ${FLAGS_MAX} flags, this one ${views.length}`);
+  /** Decide what can be decided, read what is missing in one go, decide again; writes outlive the answer. */
+  async #resolveSticky(kv: KVNamespace, views: readonly FlagView[], attributes: Context, context: ExecutionContext): Promise<Resolution> {
+    const discovery = new Discovery();
+    let resolution = this.#resolver.resolve(views, attributes, discovery);
+    if (resolution.isPending) {
+      const known = await readMaterializations(kv, discovery);
+      resolution = this.#resolver.resolve(views, attributes, known);
     }
-    const attributes = client.managedContext === null ? request.context : overlay(request.context, client.managedContext);
-    const resolution = this.#resolver.resolve(views, attributes, UNSUPPORTED);
-    const resolveId = randomId(32);
+    if (resolution.writes.length > 0) {
+      context.waitUntil(writeMaterializations(kv, resolution.writes, this.#settings.materializationTtlSeconds));
+    }
+    return resolution;
+  }
+
+  #log(
+    queue: Queue,
+    request: Request,
+    { sdk }: ResolveRequest,
+    client: Client,
+    resolution: Resolution,
+    facts: { resolveId: string; atMs: number; applies: boolean; attributes: Context },
+    context: ExecutionContext,
+  ): void {
+    const { resolveId, atMs, applies, attributes } = facts;
+    const latencyMicros = (Date.now() - atMs) * 1000;
+    const origin = originOf(request, "api", sdk);
+    const schema = schemaSignature(attributes);
+    this.#book.addResolve(this.#plan, { client, origin, resolveId, atMs, applies, schemaSignature: schema, latencyMicros }, resolution);
+    this.#delivery.arrange(queue, context, atMs);
+  }
+
+  async #apply(request: Request, context: ExecutionContext): Promise<Response> {
+    const atMs = Date.now();
+    const apply = readApplyRequest(await readBody(request));
+    // SDKs send an empty token when they resolved with apply=true: there is nothing left to do.
+    if (apply.resolveToken.length === 0) return this.#json(request, "{}");
+    const client = await this.#clientOf(apply.clientSecret);
+    if (!this.#tokens.hasKey) throw new Refusal(503, "tokens_unavailable", "this Worker has no token key");
+    const { sendTimeMs } = apply;
+    if (sendTimeMs === null) throw new Refusal(400, "invalid_request", "sendTime is required");
+    const opened = await this.#tokens.open(apply.resolveToken, this.#bindingOf(client), atMs);
+    if (opened === null) throw new Refusal(400, "invalid_token", "the resolve token cannot be used");
+    const earliestMs = opened.issuedAtMs || atMs - this.#settings.tokens.ttlSeconds * 1000;
+    const flags = apply.flags.map(({ flag, applyTimeMs }) => {
+      const assigned = opened.body.assignments.get(flag);
+      if (assigned === undefined) throw new Refusal(400, "flag_not_in_token", "the token does not hold every flag of the request");
+      if (applyTimeMs === null) throw new Refusal(400, "invalid_request", `applyTime of ${flag} is required`);
+      // The caller's clock may be wrong, its differences are not; what cannot be is moved to what can.
+      return { assigned, appliedAtMs: Math.max(earliestMs, Math.min(atMs, atMs - (sendTimeMs - applyTimeMs))) };
+    });
     if (this.#queue !== null) {
-      const resolve = {
-        client,
-        origin,
-        resolveId,
-        atMs,
-        applies: request.apply || this.#settings.forceApply,
-        schemaSignature: schemaSignature(attributes),
-        latencyMicros: (Date.now() - atMs) * 1000,
-      };
-      this.#book.addResolve(this.#plan, resolve, resolution);
+      const { resolveId } = opened.body;
+      this.#book.addApplied(this.#plan, { client, origin: originOf(request, "apply", apply.sdk), resolveId, atMs, flags });
       this.#delivery.arrange(this.#queue, context, atMs);
     }
-    return new Response(resolveAnswer(resolution, resolveId, ""), { headers: this.#headers });
+    return this.#json(request, "{}");
+  }
+
+  async #clientOf(secret: string): Promise<Client> {
+    let client = this.#secrets.get(secret);
+    if (client === undefined) client = await this.#findClient(secret);
+    if (client === null) throw new Refusal(401, "unknown_client_secret", "no client has this secret");
+    return client;
   }
 
   async #findClient(secret: string): Promise<Client | null> {
     const digest = await crypto.subtle.digest("SHA-256", new TextEncoder().encode(secret));
-    const hex = Array.from(new Uint8Array(digest), (byte) => byte.toString(16).padStart(2, "0")).join("");
-    const client = this.#clients.get(hex) ?? null;
+    const client = this.#clients.get(new Uint8Array(digest).toHex()) ?? null;
     if (this.#secrets.size >= SECRETS_MAX) this.#secrets.clear();
     this.#secrets.set(secret, client);
     return client;
   }
 
-  #stateEtag(): Response {
-    return this.#json({ etag: this.#settings.stateEtag || this.#plan.etag, version: this.#settings.deployerVersion });
+  /** What a token is bound to: another account or client cannot open it. */
+  #bindingOf(client: Client): string {
+    return `${this.#plan.account}\n${client.name}`;
   }
 
-  #health(): Response {
-    const queue = this.#queue === null ? "missing" : "bound";
-    return this.#json({
-      status: queue === "bound" ? "ok" : "degraded",
+  #stateEtag(): string {
+    return JSON.stringify({ etag: this.#settings.stateEtag || this.#plan.etag, version: this.#settings.deployerVersion });
+  }
+
+  #health(): string {
+    const parts = {
+      flag_logs_queue: this.#queue === null ? "missing" : "bound",
+      token_key: this.#tokens.hasKey ? "present" : "missing",
+    };
+    const isWhole = parts.flag_logs_queue === "bound" && parts.token_key === "present";
+    return JSON.stringify({
+      status: isWhole ? "ok" : "degraded",
       state_etag: this.#plan.etag,
       worker_version: this.#settings.deployerVersion,
       flag_count: this.#plan.flagCount,
-      flag_logs_queue: queue,
+      ...parts,
+      materializations: this.#materializations === null ? "missing" : "bound",
     });
   }
 
-  #json(body: unknown): Response {
-    return new Response(JSON.stringify(body), { headers: this.#headers });
-  }
-
-  #tooLarge(): Response {
-    return this.#error(413, "body_too_large", `a body is at most ${BODY_MAX_BYTES} bytes`);
-  }
-
-  #notAllowed(allowed: string): Response {
-    const response = this.#error(405, "method_not_allowed", `use ${allowed}`);
-    response.headers.set("allow", `${allowed}, OPTIONS`);
-    return response;
-  }
-
-  #error(status: number, code: string, message: string): Response {
-    return new Response(JSON.stringify({ error: { code, message } }), { status, headers: this.#headers });
+  #json(request: Request, body: string, status = 200, headers: Readonly<Record<string, string>> = {}): Response {
+    const all = { "content-type": "application/json", ...this.#cors.headersFor(request), ...headers };
+    return new Response(request.method === "HEAD" ? null : body, { status, headers: all });
   }
 }
+
+/** Stands in an answer where its token goes, as the answer is finished before the token is. */
+const TOKEN_PLACE = "\u0000";
+
+function allow(request: Request, method: "GET" | "POST"): void {
+  if (request.method === method || (method === "GET" && request.method === "HEAD")) return;
+  throw new Refusal(405, "method_not_allowed", `use ${method}`, { allow: method === "GET" ? "GET, HEAD, OPTIONS" : "POST, OPTIONS" });
+}
+
+/** The body of a POST, within bounds. */
+async function readBody(request: Request): Promise<string> {
+  allow(request, "POST");
+  const { headers } = request;
+  if (FORM_TYPES.test(headers.get("content-type") ?? "")) throw new Refusal(415, "unsupported_media_type", "send application/json");
+  if (Number(headers.get("content-length") ?? 0) > BODY_MAX_BYTES) throw new Refusal(413, "body_too_large", TOO_LARGE);
+  const body = await request.text();
+  if (body.length > BODY_MAX_BYTES) throw new Refusal(413, "body_too_large", TOO_LARGE);
+  return body;
+}
+
+const TOO_LARGE = `a body is at most ${BODY_MAX_BYTES} bytes`;
 
 /** The path of a URL, undecoded. */
 function pathOf(url: string): string {
@@ -162,9 +265,8 @@ function pathOf(url: string): string {
   return query < 0 ? url.slice(start) : url.slice(start, query);
 }
 
-function originOf(request: Request, { sdk }: ResolveRequest): Origin {
+function originOf(request: Request, source: Origin["source"], sdk: Sdk): Origin {
   const cf = request.cf as { country?: unknown; botManagement?: { verifiedBot?: unknown } } | undefined;
   const country = typeof cf?.country === "string" ? cf.country : "";
-  const isBot = cf?.botManagement?.verifiedBot === true;
-  return { source: "api", sdk: sdk.id, sdkVersion: sdk.version, country, isBot };
+  return { source, sdk: sdk.id, sdkVersion: sdk.version, country, isBot: cf?.botManagement?.verifiedBot === true };
 }

@@ -1,0 +1,135 @@
+/**
+ * Sticky assignments in KV, in upstream's layout: key `mat:<unit>:<materialization>:<rule>`, value the variant's name.
+ * In each part `%` and `:` are escaped. A key that KV would refuse as too long is hashed, which upstream never stored.
+ * @module
+ */
+import type { MaterializationWrite, Materializations } from "./resolve";
+
+const KEY_MAX_BYTES = 512;
+const BULK_MAX = 100;
+/** Below this length of a prefix no rule's key has to be hashed. */
+const SHORT_PREFIX_BYTES = 128;
+const utf8 = new TextEncoder();
+
+interface Wish {
+  readonly unit: string;
+  readonly materialization: string;
+  readonly rule: string;
+}
+
+/** Notes what a resolve would have to know. */
+export class Discovery implements Materializations {
+  readonly mode = "discovery";
+  readonly wishes = new Map<string, Wish>();
+
+  wish(unit: string, materialization: string, rule: string): void {
+    this.wishes.set(nameOf(unit, materialization, rule), { unit, materialization, rule });
+  }
+
+  variantOf(): undefined {
+    return undefined;
+  }
+
+  includes(): boolean {
+    return false;
+  }
+}
+
+/** What was read; or, when a read failed, that nothing is known: then nobody is assigned anew. */
+class Known implements Materializations {
+  constructor(
+    readonly mode: "complete" | "failed",
+    readonly variants: ReadonlyMap<string, string>,
+    readonly inclusions: ReadonlySet<string>,
+  ) {}
+
+  variantOf(unit: string, materialization: string, rule: string): string | undefined {
+    return this.variants.get(nameOf(unit, materialization, rule));
+  }
+
+  includes(unit: string, materialization: string): boolean {
+    return this.inclusions.has(nameOf(unit, materialization, ""));
+  }
+
+  wish(): void {}
+}
+
+/** Read all wishes at once: one bulk get, and beside it a listing for each inclusion. */
+export async function readMaterializations(kv: KVNamespace, { wishes }: Discovery): Promise<Materializations> {
+  const rules = [...wishes].filter(([, wish]) => wish.rule !== "");
+  const inclusions = [...wishes].filter(([, wish]) => wish.rule === "");
+  try {
+    const keys = await Promise.all(rules.map(([, wish]) => keyOf(wish)));
+    const [values, included] = await Promise.all([
+      readAll(kv, keys),
+      Promise.all(inclusions.map(([, wish]) => isIncluded(kv, wish))),
+    ]);
+    const variants = new Map<string, string>();
+    for (const [i, [name]] of rules.entries()) {
+      const variant = values.get(keys[i] as string);
+      if (typeof variant === "string") variants.set(name, variant);
+    }
+    const names = inclusions.filter((_, i) => included[i]).map(([name]) => name);
+    return new Known("complete", variants, new Set(names));
+  } catch (error) {
+    console.error(JSON.stringify({ event: "materializations.unread", error: String(error) }));
+    return new Known("failed", new Map(), new Set());
+  }
+}
+
+/** Store assignments; a write that fails is logged and made again by the next resolve. */
+export async function writeMaterializations(
+  kv: KVNamespace,
+  writes: readonly MaterializationWrite[],
+  ttlSeconds: number | null,
+): Promise<void> {
+  const options = ttlSeconds === null ? {} : { expirationTtl: Math.max(60, ttlSeconds) };
+  const kept = writes.filter((write) => write.rule !== "");
+  const results = await Promise.allSettled(kept.map(async (write) => kv.put(await keyOf(write), write.variant, options)));
+  const failed = results.filter((result) => result.status === "rejected");
+  if (failed.length > 0) console.error(JSON.stringify({ event: "materializations.unwritten", count: failed.length }));
+}
+
+async function readAll(kv: KVNamespace, keys: readonly string[]): Promise<Map<string, string | null>> {
+  const chunks = [];
+  for (let i = 0; i < keys.length; i += BULK_MAX) chunks.push(kv.get(keys.slice(i, i + BULK_MAX)));
+  return new Map((await Promise.all(chunks)).flatMap((values) => [...values]));
+}
+
+async function isIncluded(kv: KVNamespace, { unit, materialization }: Wish): Promise<boolean> {
+  const prefix = prefixOf(unit, materialization);
+  const bytes = utf8.encode(prefix).length;
+  const prefixes = [];
+  if (bytes <= KEY_MAX_BYTES) prefixes.push(prefix);
+  if (bytes > SHORT_PREFIX_BYTES) prefixes.push(await hashedPrefix(prefix));
+  const listings = await Promise.all(prefixes.map((each) => kv.list({ prefix: each, limit: 1 })));
+  return listings.some((listing) => listing.keys.length > 0);
+}
+
+/** The KV key of a record. */
+export async function keyOf({ unit, materialization, rule }: Wish): Promise<string> {
+  const prefix = prefixOf(unit, materialization);
+  const key = prefix + escapePart(rule);
+  if (utf8.encode(key).length <= KEY_MAX_BYTES) return key;
+  return (await hashedPrefix(prefix)) + (await sha256(rule));
+}
+
+async function hashedPrefix(prefix: string): Promise<string> {
+  return `mat#${await sha256(prefix)}:`;
+}
+
+async function sha256(text: string): Promise<string> {
+  return new Uint8Array(await crypto.subtle.digest("SHA-256", utf8.encode(text))).toHex();
+}
+
+function prefixOf(unit: string, materialization: string): string {
+  return `mat:${escapePart(unit)}:${escapePart(materialization)}:`;
+}
+
+function escapePart(part: string): string {
+  return part.replaceAll("%", "%25").replaceAll(":", "%3A");
+}
+
+function nameOf(unit: string, materialization: string, rule: string): string {
+  return JSON.stringify([unit, materialization, rule]);
+}
