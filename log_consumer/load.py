@@ -40,7 +40,7 @@ class Pull:
 
 @dataclass(frozen=True, slots=True)
 class Loaded:
-    """What a pull changed: rows by table, and messages by fate (loaded + duplicate + rejected = all that were pulled)."""
+    """What a pull changed: rows by table, and messages by fate: loaded + duplicate + rejected = pulled."""
 
     rows: dict[str, int]
     loaded_count: int

@@ -18,7 +18,7 @@ from typing import Any
 import duckdb
 
 from flagedge.errors import FlagedgeError, LocalError
-from log_consumer.store import LOCK_HELD, one_line, translate_errors, wait_for_lock
+from log_consumer.store import one_line, translate_errors, wait_for_lock
 
 FORMATS = ("table", "csv", "json")
 # Longer values are cut in a table, and only there.

@@ -1,0 +1,233 @@
+"""Pull, load, ack: nothing twice and nothing lost, wherever it stops."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+import textwrap
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import duckdb
+import pytest
+from deliveries import NOW, ask, load_next
+from fake_queue import QUEUE_ID, FakeQueue
+from hypothesis import HealthCheck, given
+from hypothesis import settings as given_settings
+from hypothesis import strategies as st
+from messages import body, decided, no_match, request
+from structlog.testing import capture_logs
+
+from flagedge.errors import ApiError, LocalError, UnavailableError
+from log_consumer.job import EMPTY_PULLS, Summary, run
+from log_consumer.load import decode, load, prepare_rows, prepare_stage
+from log_consumer.settings import Settings
+from log_consumer.store import Store
+
+HERE = Path(__file__).parent
+
+
+def drain(settings: Settings, queue: FakeQueue) -> Summary:
+    return run(settings, queue, sleep=lambda _: None)
+
+
+def rows(database: str, sql: str) -> list[tuple[Any, ...]]:
+    with duckdb.connect(database, read_only=True) as connection:
+        return connection.execute(sql).fetchall()
+
+
+def test_a_queue_is_drained(settings: Settings) -> None:
+    """Everything is loaded and acked, over as many pulls as it takes."""
+    queue = FakeQueue(*(body(seq=seq) for seq in range(25)))
+    summary = drain(replace(settings, pull_batch_size=10), queue)
+    assert (summary.batch_count, summary.loaded_count, summary.rows["exposures"]) == (3, 25, 25)
+    assert queue.messages == []
+    assert rows(settings.database, "select count(*), count(distinct seq) from exposures") == [(25, 25)]
+
+
+def test_one_empty_pull_is_not_an_empty_queue(settings: Settings) -> None:
+    """Only several empty pulls in a row end the run, whatever the backlog count says."""
+    queue = FakeQueue(body())
+    queue.empty_pulls = EMPTY_PULLS - 1
+    assert drain(settings, queue).loaded_count == 1
+    assert queue.pull_count == EMPTY_PULLS + EMPTY_PULLS
+
+
+def test_an_empty_queue_does_not_touch_the_file(settings: Settings) -> None:
+    """Nothing to load, nobody kept out."""
+    assert drain(settings, FakeQueue()).message_count == 0
+    assert not Path(settings.database).exists()
+
+
+def test_rejected_messages_are_acked_too(settings: Settings) -> None:
+    """Poison is kept in the database and leaves the queue."""
+    queue = FakeQueue("poison", body())
+    summary = drain(settings, queue)
+    assert (summary.loaded_count, summary.rejected_count, queue.messages) == (1, 1, [])
+    assert rows(settings.database, "select body from rejected_messages") == [("poison",)]
+
+
+def test_a_missing_queue_names_the_way_out(settings: Settings) -> None:
+    """The error says which queue, and what makes it."""
+    with pytest.raises(ApiError, match=r"no queue flag-logs-queue\. `sync-job run` makes it"):
+        drain(settings, FakeQueue(name="other"))
+
+
+class DeafQueue(FakeQueue):
+    """A queue whose acks fail."""
+
+    def ack_messages(
+        self, queue_id: str, *, acks: Sequence[str], retries: Sequence[tuple[str, int]] = ()
+    ) -> dict[str, Any]:
+        raise UnavailableError("no answer to the ack")
+
+
+def test_what_was_not_acked_comes_again_and_changes_nothing(settings: Settings) -> None:
+    """A failure between commit and ack ends the run; the next one finds the rows there."""
+    deaf = DeafQueue(body(seq=1), "poison")
+    with pytest.raises(UnavailableError):
+        drain(settings, deaf)
+    deaf.end_leases()
+    queue = FakeQueue()
+    queue.messages = deaf.messages
+    summary = drain(settings, queue)
+    assert (summary.loaded_count, summary.duplicate_count, queue.messages) == (0, 1, [])
+    counts = "select (select count(*) from exposures), (select count(*) from rejected_messages)"
+    assert rows(settings.database, counts) == [(1, 1)]
+
+
+def test_a_batch_that_is_not_committed_is_not_acked(settings: Settings, tmp_path: Path) -> None:
+    """When the database cannot be had, the messages stay in the queue."""
+    queue = FakeQueue(body())
+    with pytest.raises(LocalError):
+        drain(replace(settings, database=str(tmp_path / "absent/exposures.duckdb")), queue)
+    assert (queue.acked, len(queue.messages)) == ([], 1)
+
+
+KILLED = """
+    import os, signal, sys
+    sys.path.insert(0, sys.argv[2])
+    from fake_queue import FakeQueue
+    from messages import body
+    from flagedge.settings import Secret
+    from log_consumer.job import run
+    from log_consumer.settings import Settings
+
+    class Killed(FakeQueue):
+        def ack_messages(self, *arguments, **options):
+            os.kill(os.getpid(), signal.SIGKILL)
+
+    run(Settings(Secret("token"), database=sys.argv[1]), Killed(*(body(seq=seq) for seq in range(100))))
+"""
+
+
+def test_a_kill_between_commit_and_ack_loses_and_doubles_nothing(settings: Settings) -> None:
+    """What was committed is there after SIGKILL, and the redelivery is a no-op."""
+    command = [sys.executable, "-c", textwrap.dedent(KILLED), settings.database, str(HERE)]
+    assert subprocess.run(command, check=False, cwd=HERE.parents[1]).returncode == -9
+    summary = drain(settings, FakeQueue(*(body(seq=seq) for seq in range(100))))
+    assert (summary.loaded_count, summary.duplicate_count) == (0, 100)
+    assert rows(settings.database, "select count(*), count(distinct seq) from exposures") == [(100, 100)]
+
+
+FULL = """
+    import resource, signal, sys
+    sys.path.insert(0, sys.argv[2])
+    from fake_queue import FakeQueue
+    from messages import body, busy_request
+    from flagedge.errors import LocalError
+    from flagedge.settings import Secret
+    from log_consumer.job import run
+    from log_consumer.settings import Settings
+
+    signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (3_000_000, 3_000_000))
+    queue = FakeQueue(*(body(*(busy_request(seq * 10 + i) for i in range(10)), seq=seq) for seq in range(100)))
+    try:
+        run(Settings(Secret("token"), database=sys.argv[1]), queue)
+    except LocalError as exc:
+        print(len(queue.acked), exc)
+"""
+
+
+def test_a_full_disk_acks_nothing(settings: Settings) -> None:
+    """A commit that cannot be written is an error that names the file; the next run has all of it again."""
+    command = [sys.executable, "-c", textwrap.dedent(FULL), settings.database, str(HERE)]
+    done = subprocess.run(command, check=False, cwd=HERE.parents[1], capture_output=True, text=True)
+    assert done.stdout.startswith(f"0 cannot write {settings.database}: "), done.stderr
+    assert drain(settings, FakeQueue(body())).loaded_count == 1
+    assert rows(settings.database, "select count(*) from exposures") == [(1,)]
+
+
+def test_a_run_ends_in_one_line_of_facts(settings: Settings) -> None:
+    """One job.finished per run, one batch.loaded per batch."""
+    with capture_logs() as logs:
+        drain(settings, FakeQueue(body(), "poison"))
+    assert [line["event"] for line in logs] == ["batch.loaded", "messages.rejected", "job.finished"]
+    assert logs[-1]["exposures_rows"] == logs[-1]["loaded_count"] == logs[-1]["rejected_count"] == 1
+
+
+class CrashError(Exception):
+    """The process is gone, as far as the database can tell."""
+
+
+BODIES = [body(request(decided(unit=f"u{seq}"), no_match()), seq=seq) for seq in range(6)] + ["poison", "{}"]
+STEPS = st.lists(
+    st.one_of(
+        st.tuples(st.just("send"), st.integers(0, len(BODIES) - 1)),
+        st.tuples(
+            st.sampled_from(["ack", "crash after commit", "crash before commit", "end leases", "release"]), st.just(0)
+        ),
+    ),
+    max_size=25,
+)
+
+
+def play(store: Store, queue: FakeQueue, steps: list[tuple[str, int]]) -> None:
+    """Do the steps; every one but `ack` leaves what it pulled to be delivered again."""
+    for step, which in steps:
+        if step == "send":
+            queue.send(BODIES[which])
+        elif step == "end leases":
+            queue.end_leases()
+        elif step == "release":
+            store.release()
+        elif step == "crash before commit":
+            with pytest.raises(CrashError):
+                crash_before_commit(store, queue)
+        else:
+            load_next(store, queue)
+            if step == "ack":
+                leased = [each.lease_id for each in queue.messages if each.visible_at_ms > queue.now_ms]
+                queue.ack_messages(QUEUE_ID, acks=leased)
+
+
+def crash_before_commit(store: Store, queue: FakeQueue) -> None:
+    pull = decode(store.connection, queue.pull_messages(QUEUE_ID, visibility_timeout_ms=1000), now=NOW)
+    with store.transaction() as connection:
+        load(connection, pull)
+        raise CrashError
+
+
+@given(steps=STEPS)
+@given_settings(max_examples=25, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+def test_any_interleaving_ends_in_the_same_tables(tmp_path_factory: pytest.TempPathFactory, steps: list[Any]) -> None:
+    """Whatever is delivered, crashed on, redelivered and acked: each message's rows are there once."""
+    database = str(tmp_path_factory.mktemp("interleaving") / "exposures.duckdb")
+    queue = FakeQueue()
+    with Store(database, on_attach=prepare_rows) as store:
+        prepare_stage(store.connection)
+        play(store, queue, steps)
+        queue.end_leases()
+        while queue.messages:
+            play(store, queue, [("ack", 0)])
+        sent = {which for step, which in steps if step == "send"}
+        loadable = sorted(which for which in sent if which < 6)
+        expected = [(seq, 2, 1, seq) for seq in loadable]
+        found = "select seq, count(*), count(targeting_key), max(targeting_key)[2:]::int from exposures group by 1 order by 1"
+        assert ask(store, found) == expected
+        assert ask(store, "select seq from ledger order by seq") == [(seq,) for seq in loadable]
+        poison_count = sum(1 for step, which in steps if step == "send" and which >= 6)
+        assert ask(store, "select count(*) from rejected_messages") == [(poison_count,)]

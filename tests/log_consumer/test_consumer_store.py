@@ -1,0 +1,156 @@
+"""Who holds the file, and how its tables come to their shape."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import duckdb
+import pytest
+from messages import body
+
+from flagedge.errors import LocalError
+from log_consumer import store as store_module
+from log_consumer.load import Loaded
+from log_consumer.store import Store, migrate
+
+HOLD = """
+import duckdb, sys
+held = duckdb.connect(sys.argv[1]); held.execute("create table if not exists held (x integer)")
+print("held", flush=True); sys.stdin.readline()
+"""
+READ = "import duckdb, sys; print(duckdb.connect(sys.argv[1], read_only=True).sql('select count(*) from exposures').fetchall())"
+
+
+def _python(code: str, *arguments: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run([sys.executable, "-c", code, *arguments], capture_output=True, text=True, check=False)
+
+
+def test_migrations_are_applied_once_and_recorded(store: Store) -> None:
+    """The second attach finds everything in place."""
+    with store.transaction() as connection:
+        names = [
+            row[0] for row in connection.execute("select name from migrations order by applied_at, name").fetchall()
+        ]
+    assert "migrations/0001_tables" in names
+    assert "views/exposures_by_variant" in names
+    assert migrate(store.connection) == []
+
+
+def test_a_failed_migration_leaves_neither_change_nor_record(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The record is written in the same transaction as the change."""
+    (tmp_path / "migrations").mkdir()
+    (tmp_path / "migrations/0001_bad.sql").write_text("create table half (x integer); create table half (x integer);")
+    monkeypatch.setattr(store_module, "SQL", tmp_path)
+    connection = duckdb.connect()
+    with pytest.raises(duckdb.CatalogException):
+        migrate(connection)
+    assert connection.execute("select count(*) from migrations").fetchall() == [(0,)]
+    assert connection.execute("select count(*) from duckdb_tables() where table_name = 'half'").fetchall() == [(0,)]
+
+
+def test_a_view_that_changed_is_made_anew(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Views follow their file; migrations do not."""
+    (tmp_path / "views").mkdir()
+    view = tmp_path / "views/one.sql"
+    view.write_text("create or replace view one as select 1 as x;")
+    monkeypatch.setattr(store_module, "SQL", tmp_path)
+    connection = duckdb.connect()
+    assert migrate(connection) == ["views/one"]
+    view.write_text("create or replace view one as select 2 as x;")
+    assert migrate(connection) == ["views/one"]
+    assert connection.execute("from one").fetchall() == [(2,)]
+
+
+def test_a_newer_database_is_refused(store: Store) -> None:
+    """A migration that this version does not know stops it before it writes."""
+    with store.transaction() as connection:
+        connection.execute("insert into migrations values ('migrations/9999_future', '', now()::timestamp)")
+    store.release()
+    with pytest.raises(LocalError, match="9999_future"), store.transaction():
+        pass
+
+
+def test_the_file_is_free_once_released(deliver: Callable[..., Loaded], store: Store) -> None:
+    """Another process reads what was committed as soon as the hold ends, and not before."""
+    deliver(body())
+    assert "Could not set lock" in _python(READ, store.path).stderr
+    store.release()
+    assert _python(READ, store.path).stdout.strip() == "[(1,)]"
+
+
+def test_a_hold_ends_after_its_time_and_pauses(database: str) -> None:
+    """Under load the file is let go every `hold_s`, with a gap for others."""
+    now, slept = [0.0], []
+    with Store(database, on_attach=prepare_nothing, hold_s=1, clock=lambda: now[0], sleep=slept.append) as store:
+        with store.transaction():
+            pass
+        assert not store.release_when_due()
+        now[0] = 1.5
+        assert store.release_when_due()
+        assert slept == [0.05]
+        assert not store.release_when_due()
+
+
+def test_a_held_file_is_waited_for_and_then_named(database: str) -> None:
+    """The wait is bounded, the error names the file; once it is free the same store goes on."""
+    with subprocess.Popen(
+        [sys.executable, "-c", HOLD, database], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+    ) as holder:
+        assert holder.stdout is not None
+        holder.stdout.readline()
+        with Store(database, on_attach=prepare_nothing, lock_wait_s=0.1) as store:
+            with pytest.raises(LocalError, match=r"exposures\.duckdb is held by another process"), store.transaction():
+                pass
+            holder.communicate("\n")
+            with store.transaction() as connection:
+                assert connection.execute("select count(*) from ledger").fetchall() == [(0,)]
+
+
+def test_a_bad_path_and_a_foreign_file_are_named(tmp_path: Path) -> None:
+    """An error opening the database is one line with its path."""
+    foreign = tmp_path / "notes.txt"
+    foreign.write_text("not a database, " * 1000)
+    for path in (tmp_path / "absent/exposures.duckdb", foreign, tmp_path):
+        with (
+            Store(str(path), on_attach=prepare_nothing) as store,
+            pytest.raises(LocalError, match="cannot open") as caught,
+            store.transaction(),
+        ):
+            pass
+        assert str(path) in str(caught.value)
+        assert "\n" not in str(caught.value)
+
+
+def test_a_path_with_quotes_is_a_path(tmp_path: Path) -> None:
+    """The path is data in the ATTACH statement."""
+    path = tmp_path / "it's; drop.duckdb"
+    with Store(str(path), on_attach=prepare_nothing) as store, store.transaction():
+        pass
+    assert path.exists()
+
+
+def test_a_failed_transaction_leaves_nothing(store: Store) -> None:
+    """What raises inside takes everything with it, and the store works on."""
+    with pytest.raises(ZeroDivisionError), store.transaction() as connection:
+        connection.execute("insert into telemetry (resolve_count) values (1)")
+        raise ZeroDivisionError
+    with store.transaction() as connection:
+        assert connection.execute("select count(*) from telemetry").fetchall() == [(0,)]
+
+
+def test_rows_are_prepared_on_every_attach(database: str) -> None:
+    """A statement that was prepared for a file is gone with it."""
+    attached = []
+    with Store(database, on_attach=attached.append) as store:
+        for _ in range(2):
+            with store.transaction():
+                pass
+            store.release()
+    assert len(attached) == 2
+
+
+def prepare_nothing(connection: duckdb.DuckDBPyConnection) -> None:
+    """For stores that load nothing."""
