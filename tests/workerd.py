@@ -65,6 +65,8 @@ class Batch:
 
     answers: list[Answer]
     messages: list[dict[str, Any]]
+    records: dict[str, str]
+    """What the namespace of sticky assignments holds afterwards."""
 
 
 class TestWorker:
@@ -82,27 +84,41 @@ class TestWorker:
         answer.raise_for_status()
         return answer.json()
 
-    def run(self, plan: Plan, requests: Sequence[dict[str, Any]], *, env: dict[str, Any] | None = None) -> Batch:
+    def run(
+        self,
+        plan: Plan,
+        requests: Sequence[dict[str, Any]],
+        *,
+        env: dict[str, Any] | None = None,
+        kv: dict[str, Any] | None = None,
+    ) -> Batch:
         """Send raw requests (path, method, headers, body text) to a Worker that holds `plan`."""
-        batch = {
+        batch: dict[str, Any] = {
             "plan": plan.text,
             "bits": base64.b64encode(plan.bits).decode(),
             "env": env or {},
             "requests": list(requests),
         }
+        if kv is not None:
+            batch["kv"] = kv
         answer = self.http.post("/batch", content=json.dumps(batch))
         answer.raise_for_status()
         body = answer.json()
         answers = [Answer(item["status"], item["body"]) for item in body["answers"]]
-        return Batch(answers, [json.loads(message) for message in body["messages"]])
+        return Batch(answers, [json.loads(message) for message in body["messages"]], body["records"])
 
     def resolve(
-        self, payload: bytes, requests: Sequence[dict[str, Any]], *, env: dict[str, Any] | None = None
+        self,
+        payload: bytes,
+        requests: Sequence[dict[str, Any]],
+        *,
+        env: dict[str, Any] | None = None,
+        kv: dict[str, Any] | None = None,
     ) -> Batch:
         """Resolve a batch of API requests against a state (an encoded ClientResolverState)."""
         plan = compile_plan(decode_state(payload), etag='"test"')
         paths = [{"path": "/v1/flags:resolve", "body": json.dumps(request)} for request in requests]
-        return self.run(plan, paths, env=env)
+        return self.run(plan, paths, env=env, kv=kv)
 
 
 @contextmanager

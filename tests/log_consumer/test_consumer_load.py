@@ -162,7 +162,7 @@ def test_later_batches_are_not_planned_with_the_first_ones_values(deliver: Deliv
 @pytest.mark.parametrize("content_type", ["text", "json", "bytes", None])
 @pytest.mark.parametrize("wrapped", [False, True])
 def test_a_body_is_read_as_its_content_type_says(
-    deliver: Deliver, store: Store, content_type: str | None, wrapped: bool
+    deliver: Deliver, store: Store, content_type: str | None, *, wrapped: bool
 ) -> None:
     """Text is plain, json and bytes base64; both may hold a JSON string that holds the JSON."""
     deliver(json.dumps(body()) if wrapped else body(), content_type=content_type)
@@ -187,10 +187,10 @@ def _with_column(table: str, column: str, values: Any) -> str:
 
 
 POISON = {
-    "empty": ("", "not a JSON object"),
-    "text": ("poison", "not a JSON object"),
-    "cut": (body()[:-20], "not a JSON object"),
-    "array": ("[1]", "not a JSON object"),
+    "empty": ("", "not JSON"),
+    "text": ("poison", "not JSON"),
+    "cut": (body()[:-20], "not JSON"),
+    "array": ("[1]", "unknown format"),
     "format": (body(format="flagedge/2"), "unknown format"),
     "no format": ("{}", "unknown format"),
     **{

@@ -34,7 +34,8 @@ export interface MaterializationWrite {
 /** What the resolver knows of sticky assignments. */
 export interface Materializations {
   /**
-   * unsupported: none are bound. discovery: not read yet, wishes are noted. complete: all that was wished for is known.
+   * unsupported: none are bound. discovery: not read yet, wishes are noted, and what depends on them is void.
+   * complete: what was wished for is known; a question that nobody wished to ask is noted as a wish.
    * failed: they could not be read, so whatever depends on them errs.
    */
   readonly mode: "unsupported" | "discovery" | "complete" | "failed";
@@ -55,8 +56,6 @@ export class Resolution {
   /** Units by slot. */
   readonly units: string[] = [];
   writes: MaterializationWrite[] = [];
-  /** Some flag waits for materializations; the resolution is void until they are read. */
-  isPending = false;
 }
 
 export class Resolver {
@@ -98,7 +97,6 @@ export class Resolver {
     const resolution = this.#resolution;
     resolution.count = 0;
     resolution.units.length = 0;
-    resolution.isPending = false;
     if (resolution.writes.length > 0) resolution.writes = [];
     for (let i = 0; i < views.length; i++) this.#resolveFlag(views[i] as FlagView);
     return resolution;
@@ -127,7 +125,6 @@ export class Resolver {
       let slot = this.#unitSlot(rule.selectorAttribute);
       if (slot === INVALID_UNIT) {
         if (!rule.isBlankSelector || !rule.isFull) {
-          if (isMissing) break;
           return this.#settle(flag.failed("TARGETING_KEY_ERROR"), NO_UNIT, passed);
         }
         slot = NO_UNIT;
@@ -169,7 +166,6 @@ export class Resolver {
       if (outcome.kind === "match") return this.#settle(outcome, slot, passed);
       (passed ??= []).push({ outcome, slot });
     }
-    if (isMissing) this.#resolution.isPending = true;
     this.#settle(flag.noMatch, NO_UNIT, passed);
   }
 

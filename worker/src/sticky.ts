@@ -17,63 +17,64 @@ interface Wish {
   readonly rule: string;
 }
 
-/** Notes what a resolve would have to know. */
-export class Discovery implements Materializations {
-  readonly mode = "discovery";
-  readonly wishes = new Map<string, Wish>();
+/** More rounds than this are a plan that cannot be: each round answers all that could be asked so far. */
+const ROUNDS_MAX = 5;
+
+/**
+ * What one request knows of sticky assignments. It begins knowing nothing and notes what it is asked for; after each
+ * `read` the request is resolved again. When a read fails, nobody is assigned anew: whatever depends on it errs.
+ */
+export class StickyRecords implements Materializations {
+  mode: "discovery" | "complete" | "failed" = "discovery";
+  readonly #kv: KVNamespace;
+  readonly #variants = new Map<string, string | undefined>();
+  readonly #inclusions = new Map<string, boolean>();
+  #wishes = new Map<string, Wish>();
+  #rounds = 0;
+
+  constructor(kv: KVNamespace) {
+    this.#kv = kv;
+  }
+
+  /** Whether something was asked that is not known: then the resolution is void. */
+  get hasWishes(): boolean {
+    return this.#wishes.size > 0;
+  }
 
   wish(unit: string, materialization: string, rule: string): void {
-    this.wishes.set(nameOf(unit, materialization, rule), { unit, materialization, rule });
+    this.#wishes.set(nameOf(unit, materialization, rule), { unit, materialization, rule });
   }
-
-  variantOf(): undefined {
-    return undefined;
-  }
-
-  includes(): boolean {
-    return false;
-  }
-}
-
-/** What was read; or, when a read failed, that nothing is known: then nobody is assigned anew. */
-class Known implements Materializations {
-  constructor(
-    readonly mode: "complete" | "failed",
-    readonly variants: ReadonlyMap<string, string>,
-    readonly inclusions: ReadonlySet<string>,
-  ) {}
 
   variantOf(unit: string, materialization: string, rule: string): string | undefined {
-    return this.variants.get(nameOf(unit, materialization, rule));
+    const name = nameOf(unit, materialization, rule);
+    if (!this.#variants.has(name)) this.wish(unit, materialization, rule);
+    return this.#variants.get(name);
   }
 
   includes(unit: string, materialization: string): boolean {
-    return this.inclusions.has(nameOf(unit, materialization, ""));
+    const included = this.#inclusions.get(nameOf(unit, materialization, ""));
+    if (included === undefined) this.wish(unit, materialization, "");
+    return included ?? false;
   }
 
-  wish(): void {}
-}
-
-/** Read all wishes at once: one bulk get, and beside it a listing for each inclusion. */
-export async function readMaterializations(kv: KVNamespace, { wishes }: Discovery): Promise<Materializations> {
-  const rules = [...wishes].filter(([, wish]) => wish.rule !== "");
-  const inclusions = [...wishes].filter(([, wish]) => wish.rule === "");
-  try {
-    const keys = await Promise.all(rules.map(([, wish]) => keyOf(wish)));
-    const [values, included] = await Promise.all([
-      readAll(kv, keys),
-      Promise.all(inclusions.map(([, wish]) => isIncluded(kv, wish))),
-    ]);
-    const variants = new Map<string, string>();
-    for (const [i, [name]] of rules.entries()) {
-      const variant = values.get(keys[i] as string);
-      if (typeof variant === "string") variants.set(name, variant);
+  /** Read all wishes at once: one bulk get, and beside it a listing for each inclusion. */
+  async read(): Promise<void> {
+    const wishes = [...this.#wishes];
+    this.#wishes = new Map();
+    const rules = wishes.filter(([, wish]) => wish.rule !== "");
+    const inclusions = wishes.filter(([, wish]) => wish.rule === "");
+    try {
+      if (++this.#rounds > ROUNDS_MAX) throw new Error("too many rounds");
+      const keys = await Promise.all(rules.map(([, wish]) => keyOf(wish)));
+      const listings = inclusions.map(([, wish]) => isIncluded(this.#kv, wish));
+      const [values, included] = await Promise.all([readAll(this.#kv, keys), Promise.all(listings)]);
+      for (const [i, [name]] of rules.entries()) this.#variants.set(name, values.get(keys[i] as string) ?? undefined);
+      for (const [i, [name]] of inclusions.entries()) this.#inclusions.set(name, included[i] === true);
+      this.mode = "complete";
+    } catch (error) {
+      console.error(JSON.stringify({ event: "materializations.unread", error: String(error) }));
+      this.mode = "failed";
     }
-    const names = inclusions.filter((_, i) => included[i]).map(([name]) => name);
-    return new Known("complete", variants, new Set(names));
-  } catch (error) {
-    console.error(JSON.stringify({ event: "materializations.unread", error: String(error) }));
-    return new Known("failed", new Map(), new Set());
   }
 }
 

@@ -15,7 +15,7 @@ import type { Client, FlagView, Plan } from "./plan";
 import { readApplyRequest, readResolveRequest, RequestError, type ResolveRequest, type Sdk } from "./request";
 import { type Resolution, Resolver, UNSUPPORTED } from "./resolve";
 import { type Env, materializationsOf, queueOf, readSettings, type Settings } from "./settings";
-import { Discovery, readMaterializations, writeMaterializations } from "./sticky";
+import { StickyRecords, writeMaterializations } from "./sticky";
 import { TokenBox } from "./token";
 import { UpstreamLogBook } from "./upstream_logs";
 
@@ -135,11 +135,11 @@ export class FlagWorker {
 
   /** Decide what can be decided, read what is missing in one go, decide again; writes outlive the answer. */
   async #resolveSticky(kv: KVNamespace, views: readonly FlagView[], attributes: Context, context: ExecutionContext): Promise<Resolution> {
-    const discovery = new Discovery();
-    let resolution = this.#resolver.resolve(views, attributes, discovery);
-    if (resolution.isPending) {
-      const known = await readMaterializations(kv, discovery);
-      resolution = this.#resolver.resolve(views, attributes, known);
+    const records = new StickyRecords(kv);
+    let resolution = this.#resolver.resolve(views, attributes, records);
+    while (records.hasWishes) {
+      await records.read();
+      resolution = this.#resolver.resolve(views, attributes, records);
     }
     if (resolution.writes.length > 0) {
       context.waitUntil(writeMaterializations(kv, resolution.writes, this.#settings.materializationTtlSeconds));

@@ -13,6 +13,7 @@ interface Batch {
   plan: string;
   bits: string;
   env: Record<string, unknown>;
+  kv?: { records: Record<string, string>; failing?: boolean };
   requests: { path: string; method?: string; headers?: Record<string, string>; body?: string }[];
 }
 
@@ -41,11 +42,26 @@ const functions: Record<string, (...args: never[]) => unknown> = {
   },
 };
 
+/** A namespace in memory: what `put` stores is in `records`; `isFailing` makes reads fail. */
+function memoryKv(records: Record<string, string>, isFailing: boolean): object {
+  const answer = <Value>(value: Value): Value => {
+    if (isFailing) throw new Error("KV is down");
+    return value;
+  };
+  return {
+    get: async (keys: string[]) => answer(new Map(keys.map((key) => [key, records[key] ?? null]))),
+    list: async ({ prefix }: { prefix: string }) => answer({ keys: Object.keys(records).filter((key) => key.startsWith(prefix)) }),
+    put: async (key: string, value: string) => void (records[key] = value),
+  };
+}
+
 async function runBatch(batch: Batch, context: ExecutionContext): Promise<unknown> {
   const messages: string[] = [];
   const queue = { send: async (message: string) => void messages.push(message) };
   const plan = loadPlan(batch.plan, Uint8Array.from(atob(batch.bits), (char) => char.charCodeAt(0)).buffer);
-  const worker = new FlagWorker(plan, { LOG_LINGER_MS: "0", flag_logs_queue: queue, ...batch.env });
+  const { kv } = batch;
+  const namespace = kv === undefined ? {} : { CONFIDENCE_MATERIALIZATIONS_KV: memoryKv(kv.records, kv.failing === true) };
+  const worker = new FlagWorker(plan, { LOG_LINGER_MS: "0", flag_logs_queue: queue, ...namespace, ...batch.env });
   const waited: Promise<unknown>[] = [];
   const waiting = { waitUntil: (promise: Promise<unknown>) => void waited.push(promise) } as unknown as ExecutionContext;
   const answers = [];
@@ -57,7 +73,7 @@ async function runBatch(batch: Batch, context: ExecutionContext): Promise<unknow
   }
   await Promise.all(waited);
   context.passThroughOnException?.();
-  return { answers, messages };
+  return { answers, messages, records: kv?.records ?? {} };
 }
 
 export default {

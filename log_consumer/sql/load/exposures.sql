@@ -16,13 +16,13 @@ expanded as (
         outcomes[o] as outcome,
         units[u] as targeting_key,
         resolves.id[r] as resolve_id,
-        make_timestamp_ms(resolves.at_ms[r]) as received_at,
+        to_time(resolves.at_ms[r]) as received_at,
         origins[resolves.origin[r] + 1] as origin,
         *
     from indexed
 )
 select
-    coalesce(make_timestamp_ms(applied_at_ms), received_at),
+    coalesce(to_time(applied_at_ms), received_at),
     outcome.flag,
     outcome.rule,
     outcome.variant,

@@ -15,12 +15,12 @@ expanded as (
         exposures.resolve[e] + 1 as r,
         outcomes[o] as outcome,
         origins[resolves.origin[r] + 1] as origin,
-        make_timestamp_ms(resolves.at_ms[r]) as received_at,
+        to_time(resolves.at_ms[r]) as received_at,
         *
     from indexed
 )
 select
-    coalesce(make_timestamp_ms(exposures.applied_at_ms[e]), received_at) as applied_at,
+    coalesce(to_time(exposures.applied_at_ms[e]), received_at) as applied_at,
     outcome.flag,
     outcome.rule,
     outcome.segment,

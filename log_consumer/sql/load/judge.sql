@@ -62,7 +62,7 @@ reasoned as (
     select
         *,
         case
-            when message is null then 'not a JSON object'
+            when message is null then 'not JSON'
             when not format_known then 'unknown format'
             when not coalesce(envelope_whole, false) then 'envelope key missing or of wrong type'
             when not coalesce(dictionaries_whole, false) then 'dictionary missing, or an entry without its keys'

@@ -22,7 +22,7 @@ from (
     )
 );
 
--- A message's text as a struct; null when it is not a JSON object. The envelope's scalars stay JSON.
+-- A message's text as a struct; null when it is not JSON. The envelope's scalars stay JSON.
 create or replace temp macro decode_message(text) as try(from_json(text, '{
     "format": "JSON", "isolate": "JSON", "seq": "JSON", "sent_at_ms": "JSON", "state_etag": "JSON",
     "worker_version": "JSON", "row_count": "JSON", "dropped_count": "JSON",
@@ -64,6 +64,9 @@ create or replace temp macro indexes_within(indexes, low, dictionary) as
 create or replace temp macro times_within(times) as
     list_count(times) = len(times) and (len(times) = 0 or (list_min(times) >= 0 and list_max(times) <= last_time_ms()));
 
+-- Epoch milliseconds as a timestamp. `try`, because DuckDB may look at rows that were deleted already.
+create or replace temp macro to_time(ms) as try(make_timestamp_ms(ms));
+
 -- The last millisecond of the year 9999.
 create or replace temp macro last_time_ms() as 253402300799999;
 
@@ -75,7 +78,7 @@ from (select unnest(from_json(keys, '["JSON"]')) as key);
 -- One row: the pull's answer as it came, and when it landed.
 create or replace temp table response (text varchar, landed_at timestamp);
 
--- One row per message, in the order of the answer; `message` is null when it is not a JSON object.
+-- One row per message, in the order of the answer; `message` is null when it is not JSON.
 create or replace temp table decoded as
 select
     0::bigint as delivery, ''::varchar as message_id, ''::varchar as lease_id, 0::bigint as bytes,
@@ -93,8 +96,8 @@ create or replace temp view loadable as
 select
     delivery,
     message.isolate ->> '$' as isolate,
-    message.seq::bigint as seq,
-    make_timestamp_ms(message.sent_at_ms::bigint) as sent_at,
+    try_cast(message.seq as bigint) as seq,
+    to_time(try_cast(message.sent_at_ms as bigint)) as sent_at,
     message.state_etag ->> '$' as state_etag,
     message.worker_version ->> '$' as worker_version,
     message.clients as clients,
