@@ -93,6 +93,10 @@ class SettingsReader:
 
         return self.parsed(name, parse, default, "true or false")
 
+    def switch(self, name: str) -> bool:
+        """Whether a switch is on: any value turns it on but false, 0, no and off."""
+        return self.text(name).lower() not in {"", "false", "0", "no", "off"}
+
     def choice(self, name: str, default: str, among: tuple[str, ...]) -> str:
         def parse(text: str) -> str:
             if text not in among:

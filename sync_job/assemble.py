@@ -23,6 +23,7 @@ MAIN_MODULE = "worker.js"
 BUNDLE = Path(__file__).parent / "bundle"
 TOKEN_KEY_NAME = "RESOLVE_TOKEN_ENCRYPTION_KEY"  # noqa: S105 (its name)
 CLIENT_SECRET_NAME = "CONFIDENCE_CLIENT_SECRET"  # noqa: S105
+MATERIALIZATIONS_NAME = "CONFIDENCE_MATERIALIZATIONS_KV"
 ETAG_NAME = "RESOLVER_STATE_ETAG"
 VERSION_NAME = "DEPLOYER_VERSION"
 DIGEST_NAME = "SETTINGS_DIGEST"
@@ -40,8 +41,13 @@ class Upload:
         return sum(len(module.content) for module in self.modules)
 
 
-def assemble_upload(plan: Plan, settings: WorkerSettings, *, settings_digest: str) -> Upload:
-    """Put modules and metadata together. Raises LocalError when the Worker has not been built."""
+def assemble_upload(
+    plan: Plan, settings: WorkerSettings, *, settings_digest: str, materializations_id: str = ""
+) -> Upload:
+    """Put modules and metadata together; `materializations_id` is the KV namespace of sticky assignments.
+
+    Raises LocalError when the Worker has not been built.
+    """
     modules = (
         Module(MAIN_MODULE, _bundled(MAIN_MODULE), "application/javascript+module"),
         Module("murmur3.wasm", _bundled("murmur3.wasm"), "application/wasm"),
@@ -49,6 +55,8 @@ def assemble_upload(plan: Plan, settings: WorkerSettings, *, settings_digest: st
         Module("bitsets.bin", plan.bits, "application/octet-stream"),
     )
     bindings = [*worker_bindings(settings), _text(ETAG_NAME, plan.etag), _text(DIGEST_NAME, settings_digest)]
+    if materializations_id:
+        bindings.append({"type": "kv_namespace", "name": MATERIALIZATIONS_NAME, "namespace_id": materializations_id})
     metadata = {
         "main_module": MAIN_MODULE,
         "compatibility_date": COMPATIBILITY_DATE,
@@ -65,12 +73,17 @@ def worker_bindings(settings: WorkerSettings) -> list[dict[str, Any]]:
     bindings = [
         _text(VERSION_NAME, __version__),
         _text("LOG_LINGER_MS", str(settings.log_linger_ms)),
+        _text("LOG_FORMAT", settings.log_format),
+        _text("TOKEN_FORMAT", settings.token_format),
+        _text("TOKEN_TTL_SECONDS", str(settings.token_ttl_s)),
         {"type": "queue", "name": "flag_logs_queue", "queue_name": settings.queue_name},
     ]
     if settings.allowed_origin:
         bindings.append(_text("ALLOWED_ORIGIN", settings.allowed_origin))
     if settings.force_apply is not None:
         bindings.append(_text("FORCE_APPLY", "true" if settings.force_apply else "false"))
+    if settings.materialization_ttl_s:
+        bindings.append(_text("MATERIALIZATION_TTL_SECONDS", str(settings.materialization_ttl_s)))
     return bindings
 
 
@@ -81,6 +94,7 @@ def digest_settings(settings: WorkerSettings, secrets: dict[str, Secret]) -> str
     """
     facts = {
         "bindings": worker_bindings(settings),
+        "materializations": settings.materializations_title if settings.has_sticky_assignments else "",
         "compatibility_date": COMPATIBILITY_DATE,
         "plan_format": PLAN_FORMAT,
         "worker": hashlib.sha256(_bundled(MAIN_MODULE)).hexdigest(),

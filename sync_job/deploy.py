@@ -21,7 +21,7 @@ from sync_job.assemble import (
     VERSION_NAME,
     Upload,
 )
-from sync_job.settings import TOKEN_KEY_BYTES, SyncSettings
+from sync_job.settings import TOKEN_KEY_BYTES, SyncSettings, WorkerSettings
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,6 +59,14 @@ def ensure_queue(cloudflare: Cloudflare, queue_name: str) -> None:
     consumers = cloudflare.list_queue_consumers(queue.queue_id)
     if not any(consumer.get("type") == "http_pull" for consumer in consumers):
         cloudflare.create_pull_consumer(queue.queue_id)
+
+
+def ensure_materializations(cloudflare: Cloudflare, settings: WorkerSettings) -> str:
+    """The id of the KV namespace of sticky assignments, made if absent; empty when they are switched off."""
+    if not settings.has_sticky_assignments:
+        return ""
+    title = settings.materializations_title
+    return cloudflare.find_kv_namespace(title) or cloudflare.create_kv_namespace(title)
 
 
 def choose_secrets(settings: SyncSettings, live: LiveWorker) -> dict[str, Secret]:

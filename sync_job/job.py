@@ -11,7 +11,14 @@ from flagedge import __version__
 from flagedge.cloudflare import Cloudflare
 from flagedge.settings import Secret
 from sync_job.assemble import CLIENT_SECRET_NAME, TOKEN_KEY_NAME, assemble_upload, digest_settings
-from sync_job.deploy import LiveWorker, choose_secrets, deploy_upload, ensure_queue, read_live_worker
+from sync_job.deploy import (
+    LiveWorker,
+    choose_secrets,
+    deploy_upload,
+    ensure_materializations,
+    ensure_queue,
+    read_live_worker,
+)
 from sync_job.fetch import FetchedState, fetch_state, find_state_url
 from sync_job.settings import SyncSettings
 
@@ -60,9 +67,10 @@ def _deploy(
     name = settings.worker.worker_name
     data = decrypt_state(fetched.data, settings.state_key) if settings.state_key else fetched.data
     plan = compile_plan(decode_state(data), etag=fetched.etag)
-    upload = assemble_upload(plan, settings.worker, settings_digest=digest)
-    _log.info("plan.compiled", etag=plan.etag, flag_count=plan.flag_count, upload_bytes=upload.size_bytes)
+    _log.info("plan.compiled", etag=plan.etag, flag_count=plan.flag_count)
     ensure_queue(cloudflare, settings.worker.queue_name)
+    namespace = ensure_materializations(cloudflare, settings.worker)
+    upload = assemble_upload(plan, settings.worker, settings_digest=digest, materializations_id=namespace)
     url = deploy_upload(cloudflare, name, upload, bound_secrets=choose_secrets(settings, live))
     _log.info("job.finished", outcome="deployed", etag=plan.etag, previous_etag=live.etag, url=url)
     return RunResult("deployed", name, plan.etag, live.etag, url or "", plan.flag_count, upload.size_bytes)

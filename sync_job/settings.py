@@ -17,6 +17,9 @@ TOKEN_KEY_BYTES = 16
 STATE_KEY_BYTES = 32
 _DEFAULT_WORKER_NAME = "confidence-cloudflare-resolver"
 _DEFAULT_QUEUE_NAME = "flag-logs-queue"
+_DEFAULT_MATERIALIZATIONS_TITLE = "resolver-materializations"
+TOKEN_TTL_S = 30 * 86_400
+FORMATS = ("flagedge", "upstream")
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,6 +31,14 @@ class WorkerSettings:
     allowed_origin: str = ""
     force_apply: bool | None = None
     log_linger_ms: int = 250
+    log_format: str = "flagedge"
+    token_format: str = "flagedge"
+    token_ttl_s: int = TOKEN_TTL_S
+    has_sticky_assignments: bool = False
+    """Whether a KV namespace of `materializations_title` is bound."""
+    materializations_title: str = _DEFAULT_MATERIALIZATIONS_TITLE
+    materialization_ttl_s: int = 0
+    """0 keeps sticky assignments for ever."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -90,12 +101,22 @@ def _worker(reader: SettingsReader) -> WorkerSettings:
     prefix = reader.text("WORKER_NAME_PREFIX")
     forced = reader.text("FORCE_APPLY")
     return WorkerSettings(
-        worker_name=f"{prefix}-{_DEFAULT_WORKER_NAME}" if prefix else _DEFAULT_WORKER_NAME,
-        queue_name=f"{prefix}-{_DEFAULT_QUEUE_NAME}" if prefix else _DEFAULT_QUEUE_NAME,
+        worker_name=_prefixed(prefix, _DEFAULT_WORKER_NAME),
+        queue_name=_prefixed(prefix, _DEFAULT_QUEUE_NAME),
         allowed_origin=reader.text("CONFIDENCE_RESOLVER_ALLOWED_ORIGIN"),
         force_apply=reader.boolean("FORCE_APPLY", default=True) if forced else None,
         log_linger_ms=reader.whole_number("LOG_LINGER_MS", 250, low=0, high=10_000),
+        log_format=reader.choice("LOG_FORMAT", "flagedge", FORMATS),
+        token_format=reader.choice("TOKEN_FORMAT", "flagedge", FORMATS),
+        token_ttl_s=reader.whole_number("TOKEN_TTL_SECONDS", TOKEN_TTL_S, low=60, high=2**32 - 1),
+        has_sticky_assignments=reader.switch("ENABLE_STICKY_ASSIGNMENTS"),
+        materializations_title=_prefixed(prefix, _DEFAULT_MATERIALIZATIONS_TITLE),
+        materialization_ttl_s=reader.whole_number("MATERIALIZATION_TTL_SECONDS", 0, low=0, high=2**32 - 1),
     )
+
+
+def _prefixed(prefix: str, name: str) -> str:
+    return f"{prefix}-{name}" if prefix else name
 
 
 def _state_key(reader: SettingsReader) -> Secret:

@@ -91,7 +91,7 @@ def test_what_was_not_acked_comes_again_and_changes_nothing(settings: Settings) 
         drain(settings, deaf)
     deaf.end_leases()
     queue = FakeQueue()
-    queue.messages = deaf.messages
+    queue.messages, queue.now_ms = deaf.messages, deaf.now_ms
     summary = drain(settings, queue)
     assert (summary.loaded_count, summary.duplicate_count, queue.messages) == (0, 1, [])
     counts = "select (select count(*) from exposures), (select count(*) from rejected_messages)"
@@ -226,8 +226,8 @@ def test_any_interleaving_ends_in_the_same_tables(tmp_path_factory: pytest.TempP
         sent = {which for step, which in steps if step == "send"}
         loadable = sorted(which for which in sent if which < 6)
         expected = [(seq, 2, 1, seq) for seq in loadable]
-        found = "select seq, count(*), count(targeting_key), max(targeting_key)[2:]::int from exposures group by 1 order by 1"
-        assert ask(store, found) == expected
+        columns = "seq, count(*), count(targeting_key), max(targeting_key)[2:]::int"
+        assert ask(store, f"select {columns} from exposures group by seq order by seq") == expected
         assert ask(store, "select seq from ledger order by seq") == [(seq,) for seq in loadable]
         poison_count = sum(1 for step, which in steps if step == "send" and which >= 6)
         assert ask(store, "select count(*) from rejected_messages") == [(poison_count,)]

@@ -118,6 +118,15 @@ def _stored_token_key(sync: Sync) -> str:
     return next(str(item["text"]) for item in bindings if item["name"] == "RESOLVE_TOKEN_ENCRYPTION_KEY")
 
 
+def test_sticky_assignments_are_kept_in_kv(sync: Sync) -> None:
+    """Switched on, a namespace is made once and bound; the Worker says so."""
+    sync.run(ENABLE_STICKY_ASSIGNMENTS="1")
+    sync.run("--force", ENABLE_STICKY_ASSIGNMENTS="1")
+    health = httpx.get(f"{sync.operator.edge.worker_url(WORKER)}/v1/health").json()
+    assert (health["status"], health["materializations"]) == ("ok", "bound")
+    assert sum(call == "POST namespaces" for call in sync.requests()) == 1
+
+
 def test_encrypted_state(sync: Sync) -> None:
     """With a state key the state is opened before anything else is done with it."""
     key = "ab" * 32

@@ -15,7 +15,7 @@ expanded as (
         exposures.resolve[e] + 1 as r,
         outcomes[o] as outcome,
         origins[resolves.origin[r] + 1] as origin,
-        to_time(resolves.at_ms[r]) as received_at,
+        to_time(resolves.at_ms[exposures.resolve[e] + 1]) as received_at,
         *
     from indexed
 )
