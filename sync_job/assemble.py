@@ -18,7 +18,7 @@ from flagedge.settings import Secret
 from sync_job.compile import PLAN_FORMAT, Plan
 from sync_job.settings import WorkerSettings
 
-COMPATIBILITY_DATE = "2026-11-01"
+COMPATIBILITY_DATE = "2026-10-01"
 MAIN_MODULE = "worker.js"
 BUNDLE = Path(__file__).parent / "bundle"
 TOKEN_KEY_NAME = "RESOLVE_TOKEN_ENCRYPTION_KEY"  # noqa: S105 (its name)

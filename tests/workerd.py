@@ -21,7 +21,7 @@ from sync_job.decode import decode_state
 
 REPOSITORY = Path(__file__).resolve().parent.parent
 TEST_BUNDLE = REPOSITORY / "worker/build/test"
-COMPATIBILITY_DATE = "2026-11-01"
+COMPATIBILITY_DATE = "2026-10-01"
 
 _CONFIG = """using Workerd = import "/workerd/workerd.capnp";
 const config :Workerd.Config = (

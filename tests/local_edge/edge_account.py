@@ -65,7 +65,7 @@ class EdgeAccount:
         """PUT a Worker whose main module is main.js."""
         described = {
             "main_module": "main.js",
-            "compatibility_date": "2026-11-01",
+            "compatibility_date": "2026-10-01",
             "bindings": list(bindings),
             **metadata,
         }

@@ -50,7 +50,7 @@ def built_worker(tmp_path: Path) -> Path:
         {"type": "plain_text", "name": "RESOLVER_STATE_ETAG", "text": '"built"'},
         {"type": "inherit", "name": "KEY"},
     ]
-    metadata = {"main_module": "worker.js", "compatibility_date": "2026-11-01", "bindings": bindings}
+    metadata = {"main_module": "worker.js", "compatibility_date": "2026-10-01", "bindings": bindings}
     (directory / "metadata.json").write_text(json.dumps(metadata))
     (directory / "worker.js").write_text(CODE)
     return directory

@@ -22,7 +22,7 @@ def cloudflare(account: EdgeAccount) -> Iterator[Cloudflare]:
 
 
 def upload(cloudflare: Cloudflare, script: str, code: str = HELLO, **metadata: object) -> None:
-    described = {"main_module": "main.js", "compatibility_date": "2026-11-01", **metadata}
+    described = {"main_module": "main.js", "compatibility_date": "2026-10-01", **metadata}
     cloudflare.upload_script(script, metadata=described, modules=[Module("main.js", code.encode(), JAVASCRIPT)])
 
 

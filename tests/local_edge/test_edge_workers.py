@@ -62,7 +62,7 @@ def test_main_module_is_found_by_filename(account: EdgeAccount) -> None:
     """The filename of a part is the module's name; the part's own name is nothing."""
     script = new_name("filename")
     files = [
-        ("metadata", (None, '{"main_module":"main.js","compatibility_date":"2026-11-01"}', "application/json")),
+        ("metadata", (None, '{"main_module":"main.js","compatibility_date":"2026-10-01"}', "application/json")),
         ("files", ("main.js", "export default { fetch() { return new Response('ok') } }", JAVASCRIPT)),
     ]
     assert account.http.put(f"/workers/scripts/{script}", files=files).json()["success"]
@@ -168,7 +168,7 @@ def test_settings_hide_secrets(account: EdgeAccount) -> None:
     answer = account.call("GET", f"/workers/scripts/{script}/settings")
     assert "hidden" not in answer.response.text
     assert answer.result["bindings"] == [{"type": "secret_text", "name": "KEY"}, bindings[1]]
-    assert answer.result["compatibility_date"] == "2026-11-01"
+    assert answer.result["compatibility_date"] == "2026-10-01"
     assert answer.result["compatibility_flags"] == ["nodejs_compat"]
     assert answer.result["tags"] == ["t"]
 

@@ -12,7 +12,7 @@ from typing import Any
 
 import duckdb
 import pytest
-from deliveries import NOW, ask, load_next
+from deliveries import NOW, ask
 from fake_queue import QUEUE_ID, FakeQueue
 from hypothesis import HealthCheck, given
 from hypothesis import settings as given_settings
@@ -186,7 +186,7 @@ STEPS = st.lists(
 
 
 def play(store: Store, queue: FakeQueue, steps: list[tuple[str, int]]) -> None:
-    """Do the steps; every one but `ack` leaves what it pulled to be delivered again."""
+    """Do the steps; every batch but that of `ack` is delivered again once its leases end."""
     for step, which in steps:
         if step == "send":
             queue.send(BODIES[which])
@@ -196,19 +196,20 @@ def play(store: Store, queue: FakeQueue, steps: list[tuple[str, int]]) -> None:
             store.release()
         elif step == "crash before commit":
             with pytest.raises(CrashError):
-                crash_before_commit(store, queue)
+                take_batch(store, queue, crash=True)
         else:
-            load_next(store, queue)
+            lease_ids = take_batch(store, queue)
             if step == "ack":
-                leased = [each.lease_id for each in queue.messages if each.visible_at_ms > queue.now_ms]
-                queue.ack_messages(QUEUE_ID, acks=leased)
+                queue.ack_messages(QUEUE_ID, acks=lease_ids)
 
 
-def crash_before_commit(store: Store, queue: FakeQueue) -> None:
+def take_batch(store: Store, queue: FakeQueue, *, crash: bool = False) -> tuple[str, ...]:
     pull = decode(store.connection, queue.pull_messages(QUEUE_ID, visibility_timeout_ms=1000), now=NOW)
     with store.transaction() as connection:
         load(connection, pull)
-        raise CrashError
+        if crash:
+            raise CrashError
+    return pull.lease_ids
 
 
 @given(steps=STEPS)
