@@ -60,7 +60,7 @@ $(PYTHON_READY): requirements/dev.txt pyproject.toml
 $(NODE_READY): worker/package-lock.json worker/package.json
 	@sh scripts/check_machine.sh >/dev/null
 	@echo "installing npm packages into worker/node_modules"
-	@cd worker && npm ci --loglevel=error --no-audit --no-fund --ignore-scripts
+	@cd worker && npm ci --loglevel=error --no-audit --no-fund --ignore-scripts --no-update-notifier >/dev/null
 	@touch $@
 
 $(BUNDLE): $(WORKER_SOURCES) $(NODE_READY)

@@ -31,6 +31,11 @@ OPTIMIZERS_OFF = "statistics_propagation,compressed_materialization,row_group_pr
 # The log of a hold is folded into the file when it is let go; doing so every 16 MB (the default) doubles the cost.
 CHECKPOINT_THRESHOLD = "1GB"
 LOCK_HELD = "Could not set lock"
+HINTS = {
+    "open": "DATABASE names a DuckDB file, in a directory that exists",
+    "write": "Nothing of this batch was acked; it is delivered again",
+    "close": "What was acked is safe in the file's log; the next run folds it in",
+}
 
 
 class Store:
@@ -122,9 +127,13 @@ class Store:
                 sleep=self._sleep,
             )
             self._attached_at_s = self._clock()
-            self.connection.execute("use store")
-            migrate(self.connection)
-            self._on_attach(self.connection)
+            try:
+                self.connection.execute("use store")
+                migrate(self.connection)
+                self._on_attach(self.connection)
+            except BaseException:
+                self.release()
+                raise
 
     def _roll_back(self) -> None:
         try:
@@ -177,7 +186,7 @@ def wait_for_lock(
 
 @contextmanager
 def translate_errors(path: str, verb: str) -> Iterator[None]:
-    """DuckDB's errors as one LocalError that names the file and what to do."""
+    """DuckDB's errors as one LocalError that names the file and what to do; `verb` is a key of HINTS."""
     try:
         yield
     except FlagedgeError:
@@ -187,7 +196,7 @@ def translate_errors(path: str, verb: str) -> Iterator[None]:
         if LOCK_HELD in said:
             hint = "Close what holds it (a DuckDB shell? another log-consumer?) and run this again"
             raise LocalError(f"{path} is held by another process", hint=hint) from exc
-        raise LocalError(f"cannot {verb} {path}: {said}", hint="Nothing of this batch was written or acked") from exc
+        raise LocalError(f"cannot {verb} {path}: {said}", hint=HINTS[verb]) from exc
 
 
 def one_line(exc: BaseException) -> str:

@@ -9,6 +9,7 @@ from __future__ import annotations
 import argparse
 import json
 import random
+import signal
 import sys
 import time
 from collections import Counter
@@ -219,6 +220,7 @@ def main() -> int:
     options = parser.parse_args()
     first = options.seed if options.seed is not None else time.time_ns()
     tally = Tally()
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit("stopped"))
     with run_test_worker() as worker:
         try:
             run_seeds(worker, range(first, sys.maxsize), tally, until=time.monotonic() + 60 * options.minutes)

@@ -1,25 +1,25 @@
 // Builds what sync_job uploads: worker.js (one minified module, no runtime dependency) and murmur3.wasm.
-// The plan and the bitsets are modules that sync_job adds; `--test` builds the tests' entry point instead.
+// The plan and the bitsets are modules that sync_job adds; `--test` and `--bench` build those entry points instead.
 import { mkdir, readFile, writeFile } from "node:fs/promises";
 import { fileURLToPath } from "node:url";
 import { build } from "esbuild";
 import createWabt from "wabt";
 
 const here = fileURLToPath(new URL(".", import.meta.url));
-const forTests = process.argv.includes("--test");
-const out = forTests ? `${here}build/test` : `${here}../sync_job/bundle`;
+const other = ["test", "bench"].find((name) => process.argv.includes(`--${name}`));
+const out = other === undefined ? `${here}../sync_job/bundle` : `${here}build/${other}`;
 
 await mkdir(out, { recursive: true });
 const wabt = await createWabt();
 const wat = await readFile(`${here}src/murmur3.wat`, "utf8");
 await writeFile(`${out}/murmur3.wasm`, wabt.parseWat("murmur3.wat", wat, { multi_value: true }).toBinary({}).buffer);
 await build({
-  entryPoints: [forTests ? `${here}test/entry.ts` : `${here}src/index.ts`],
+  entryPoints: [other === undefined ? `${here}src/index.ts` : `${here}${other}/entry.ts`],
   outfile: `${out}/worker.js`,
   bundle: true,
   format: "esm",
   target: "es2024",
-  minify: !forTests,
+  minify: other !== "test",
   legalComments: "none",
   external: ["*.wasm", "*/plan.json", "*.bin"],
   logLevel: "warning",

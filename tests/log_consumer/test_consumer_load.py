@@ -131,6 +131,15 @@ def test_counts_schemas_and_telemetry_land(deliver: Deliver, store: Store) -> No
     assert telemetry_row == [(1, 2, 1000, '{"54":1}')]
 
 
+def test_a_message_of_telemetry_alone_lands(deliver: Deliver, store: Store) -> None:
+    """Empty dictionaries and columns are whole ones."""
+    none: dict[str, Any] = {name: [] for name in ("clients", "origins", "units", "outcomes")}
+    columns = ("resolves", "exposures", "fallthroughs", "counts")
+    none |= {name: {key: [] for key in message()[name]} for name in columns}
+    assert deliver(body(**none, row_count=0, telemetry={"resolve_count": 0, "error_count": 3})).loaded_count == 1
+    assert ask(store, "select error_count, latency_sum_us from telemetry") == [(3, None)]
+
+
 def test_the_ledger_says_what_landed(deliver: Deliver, store: Store) -> None:
     """One row per message, with its row count, its losses and its size."""
     text = body(seq=7, dropped_count=2)

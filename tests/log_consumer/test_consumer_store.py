@@ -72,8 +72,9 @@ def test_a_newer_database_is_refused(store: Store) -> None:
     with store.transaction() as connection:
         connection.execute("insert into migrations values ('migrations/9999_future', '', now()::timestamp)")
     store.release()
-    with pytest.raises(LocalError, match="9999_future"), store.transaction():
-        pass
+    for _ in range(2):
+        with pytest.raises(LocalError, match="9999_future"), store.transaction():
+            pass
 
 
 def test_the_file_is_free_once_released(deliver: Callable[..., Loaded], store: Store) -> None:
