@@ -115,12 +115,14 @@ def report(name: str, result: dict[str, Any], plan: Plan) -> None:
         "answer and log encoded": micros["peer"] / micros["ours, answer and log encoded"],
         "in process, net of floor": (micros["fetch: peer"] - floor) / (micros["fetch: ours"] - floor),
     }
-    print(f"\n{name}: answers of {result['answer_bytes']} bytes, {result['differences']} of {BODIES[name]} differ from the peer's")
+    print(
+        f"\n{name}: answers of {result['answer_bytes']} bytes, {result['differences']} of {BODIES[name]} differ from the peer's"
+    )
     for subject, time in micros.items():
         print(f"  {subject:32} {time:8.2f} µs")
     for figure, ratio in ratios.items():
         target = TARGETS[figure][name]
-        print(f"  {figure:32} {ratio:8.1f} ×   target {target} ×{'' if ratio >= target else '   MISSED'}")
+        print(f"  {figure:32} {ratio:8.1f} x   target {target} x{'' if ratio >= target else '   MISSED'}")
     modules = [(BUNDLE / module).read_bytes() for module in ("worker.js", "murmur3.wasm")] + [plan.text.encode()]
     packed = sum(len(gzip.compress(module, 9, mtime=0)) for module in modules)
     print(f"  upload without bitsets: {sum(map(len, modules)) / 1000:.1f} kB, gzip {packed / 1000:.1f} kB")

@@ -15,7 +15,7 @@ from typing import Any, Protocol
 import structlog
 
 from flagedge.errors import ApiError
-from log_consumer.load import ROW_TABLES, Loaded, Pull, decode, load, prepare_rows, prepare_stage
+from log_consumer.load import ROW_TABLES, Loaded, Pull, decode, load, make_stage
 from log_consumer.settings import Settings
 from log_consumer.store import Store
 
@@ -81,7 +81,7 @@ def run(settings: Settings, account: Account, *, sleep: Callable[[float], None] 
     queue = account.find_queue(settings.queue_name)
     if queue is None:
         raise ApiError(f"there is no queue {settings.queue_name}", hint="`sync-job run` makes it")
-    with Store(settings.database, on_attach=prepare_rows, sleep=sleep) as store:
+    with Store(settings.database, sleep=sleep) as store:
         summary = drain(settings, account, queue.queue_id, store, sleep=sleep)
     log.info("job.finished", **summary.facts(), duration_ms=_since_ms(started_s))
     return summary
@@ -92,7 +92,7 @@ def drain(
 ) -> Summary:
     """Pull, load and ack until several pulls in a row were empty."""
     summary, empty_pulls = Summary(), 0
-    prepare_stage(store.connection)
+    make_stage(store.connection)
     while empty_pulls < EMPTY_PULLS:
         store.release_when_due()
         text = account.pull_messages(

@@ -25,9 +25,6 @@ CONFIG: dict[str, str | bool | int | float | list[str]] = {
     "autoload_known_extensions": False,
     "threads": 1,
 }
-# A prepared plan outlives the batch that it was made for. With these on it trusts that batch's statistics: keys were
-# cut to the bytes which that batch needed, and a filter that took all of it was dropped. Rows vanished, no error came.
-OPTIMIZERS_OFF = "statistics_propagation,compressed_materialization,row_group_pruner"
 # The log of a hold is folded into the file when it is let go; doing so every 16 MB (the default) doubles the cost.
 CHECKPOINT_THRESHOLD = "1GB"
 LOCK_HELD = "Could not set lock"
@@ -42,14 +39,13 @@ class Store:
     """A DuckDB file that is written in short holds; `connection` works in memory while the file is let go.
 
     `lock_wait_s` bounds the wait for a file that another process holds, `hold_s` how long batches may keep it in a
-    row, `pause_s` is the gap after that. `on_attach` is called with the connection each time the file is attached.
+    row, `pause_s` is the gap after that.
     """
 
     def __init__(
         self,
         path: str,
         *,
-        on_attach: Callable[[duckdb.DuckDBPyConnection], None],
         lock_wait_s: float = 60.0,
         hold_s: float = 1.0,
         pause_s: float = 0.05,
@@ -59,8 +55,6 @@ class Store:
         self.path = path
         self.connection = duckdb.connect(":memory:", config=CONFIG)
         self.connection.execute(f"set checkpoint_threshold = '{CHECKPOINT_THRESHOLD}'")
-        self.connection.execute(f"set disabled_optimizers = '{OPTIMIZERS_OFF}'")
-        self._on_attach = on_attach
         self._lock_wait_s = lock_wait_s
         self._hold_s = hold_s
         self._pause_s = pause_s
@@ -130,7 +124,6 @@ class Store:
             try:
                 self.connection.execute("use store")
                 migrate(self.connection)
-                self._on_attach(self.connection)
             except BaseException:
                 self.release()
                 raise

@@ -11,7 +11,7 @@ import pytest
 import structlog
 
 from flagedge.settings import Secret
-from log_consumer.load import Loaded, prepare_rows, prepare_stage
+from log_consumer.load import Loaded, make_stage
 from log_consumer.settings import Settings
 from log_consumer.store import Store
 
@@ -40,8 +40,8 @@ def settings(database: str) -> Settings:
 
 @pytest.fixture
 def store(database: str) -> Iterator[Store]:
-    with Store(database, on_attach=prepare_rows, lock_wait_s=0.2, sleep=lambda _: None) as opened:
-        prepare_stage(opened.connection)
+    with Store(database, lock_wait_s=0.2, sleep=lambda _: None) as opened:
+        make_stage(opened.connection)
         yield opened
 
 

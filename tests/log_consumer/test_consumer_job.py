@@ -22,7 +22,7 @@ from structlog.testing import capture_logs
 
 from flagedge.errors import ApiError, LocalError, UnavailableError
 from log_consumer.job import EMPTY_PULLS, Summary, run
-from log_consumer.load import decode, load, prepare_rows, prepare_stage
+from log_consumer.load import decode, load, make_stage
 from log_consumer.settings import Settings
 from log_consumer.store import Store
 
@@ -218,8 +218,8 @@ def test_any_interleaving_ends_in_the_same_tables(tmp_path_factory: pytest.TempP
     """Whatever is delivered, crashed on, redelivered and acked: each message's rows are there once."""
     database = str(tmp_path_factory.mktemp("interleaving") / "exposures.duckdb")
     queue = FakeQueue()
-    with Store(database, on_attach=prepare_rows) as store:
-        prepare_stage(store.connection)
+    with Store(database) as store:
+        make_stage(store.connection)
         play(store, queue, steps)
         queue.end_leases()
         while queue.messages:

@@ -88,7 +88,7 @@ def test_the_file_is_free_once_released(deliver: Callable[..., Loaded], store: S
 def test_a_hold_ends_after_its_time_and_pauses(database: str) -> None:
     """Under load the file is let go every `hold_s`, with a gap for others."""
     now, slept = [0.0], []
-    with Store(database, on_attach=prepare_nothing, hold_s=1, clock=lambda: now[0], sleep=slept.append) as store:
+    with Store(database, hold_s=1, clock=lambda: now[0], sleep=slept.append) as store:
         with store.transaction():
             pass
         assert not store.release_when_due()
@@ -105,7 +105,7 @@ def test_a_held_file_is_waited_for_and_then_named(database: str) -> None:
     ) as holder:
         assert holder.stdout is not None
         holder.stdout.readline()
-        with Store(database, on_attach=prepare_nothing, lock_wait_s=0.1) as store:
+        with Store(database, lock_wait_s=0.1) as store:
             with pytest.raises(LocalError, match=r"exposures\.duckdb is held by another process"), store.transaction():
                 pass
             holder.communicate("\n")
@@ -119,7 +119,7 @@ def test_a_bad_path_and_a_foreign_file_are_named(tmp_path: Path) -> None:
     foreign.write_text("not a database, " * 1000)
     for path in (tmp_path / "absent/exposures.duckdb", foreign, tmp_path):
         with (
-            Store(str(path), on_attach=prepare_nothing) as store,
+            Store(str(path)) as store,
             pytest.raises(LocalError, match="cannot open") as caught,
             store.transaction(),
         ):
@@ -131,7 +131,7 @@ def test_a_bad_path_and_a_foreign_file_are_named(tmp_path: Path) -> None:
 def test_a_path_with_quotes_is_a_path(tmp_path: Path) -> None:
     """The path is data in the ATTACH statement."""
     path = tmp_path / "it's; drop.duckdb"
-    with Store(str(path), on_attach=prepare_nothing) as store, store.transaction():
+    with Store(str(path)) as store, store.transaction():
         pass
     assert path.exists()
 
@@ -142,18 +142,3 @@ def test_a_failed_transaction_leaves_nothing(store: Store) -> None:
         connection.execute("insert into telemetry (resolve_count) values (1); select 'x'::int")
     with store.transaction() as connection:
         assert connection.execute("select count(*) from telemetry").fetchall() == [(0,)]
-
-
-def test_rows_are_prepared_on_every_attach(database: str) -> None:
-    """A statement that was prepared for a file is gone with it."""
-    attached = []
-    with Store(database, on_attach=attached.append) as store:
-        for _ in range(2):
-            with store.transaction():
-                pass
-            store.release()
-    assert len(attached) == 2
-
-
-def prepare_nothing(connection: duckdb.DuckDBPyConnection) -> None:
-    """For stores that load nothing."""

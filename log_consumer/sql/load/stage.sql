@@ -1,6 +1,6 @@
 -- What a connection needs before it loads: the words that the other files are written in, as temporary macros, and the
 -- tables that a batch passes through. Made once; a batch empties the tables instead of making them, so that the
--- statements that read them stay prepared (planning them costs as much as running them).
+-- statements that read them can name them.
 
 -- The deliveries in the raw text of a pull response. Fails when that is not JSON; where it has no list of messages,
 -- the answer is one row of nulls, for no row at all would look like an empty queue.
