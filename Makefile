@@ -28,6 +28,10 @@ check: $(READY) ## lint and types
 fuzz-resolve: $(READY) ## the Worker against the official resolver for MINUTES=10
 	PYTHONPATH=tests $(BIN)/python -m differential --minutes $(MINUTES)
 
+bench-resolve: $(READY) ## the Worker against the official wasm: answers compared, medians and ratios
+	@cd worker && node build.mjs --bench
+	@PYTHONPATH=tests $(BIN)/python -m bench.resolve
+
 worker: $(BUNDLE) ## build the Worker into sync_job/bundle
 
 format: $(PYTHON_READY) ## format the Python code
@@ -69,4 +73,4 @@ $(BUNDLE): $(WORKER_SOURCES) $(NODE_READY)
 $(TEST_BUNDLE): $(WORKER_SOURCES) worker/test/entry.ts $(NODE_READY)
 	@cd worker && node build.mjs --test
 
-.PHONY: help demo test check fuzz-resolve worker format proto lock clean
+.PHONY: help demo test check fuzz-resolve bench-resolve worker format proto lock clean

@@ -115,9 +115,8 @@ def report(name: str, result: dict[str, Any], plan: Plan) -> None:
         "answer and log encoded": micros["peer"] / micros["ours, answer and log encoded"],
         "in process, net of floor": (micros["fetch: peer"] - floor) / (micros["fetch: ours"] - floor),
     }
-    print(
-        f"\n{name}: answers of {result['answer_bytes']} bytes, {result['differences']} of {BODIES[name]} differ from the peer's"
-    )
+    differing = f"{result['differences']} of {BODIES[name]} differ from the peer's"
+    print(f"\n{name}: answers of {result['answer_bytes']} bytes; {differing}")
     for subject, time in micros.items():
         print(f"  {subject:32} {time:8.2f} µs")
     for figure, ratio in ratios.items():

@@ -75,8 +75,9 @@ def _play(edge: LocalEdge) -> None:
     time.sleep(LINGER_S)
     drained = _command(environ, "log-consumer", "drain", "--json")
     _console.print(
-        f"  {drained['loaded_count']} messages: {drained['exposures_rows']} exposures, {drained['fallthrough_exposures_rows']} "
-        f"fall-throughs; {drained['duplicate_count']} duplicates, {drained['rejected_count']} rejected"
+        f"  {drained['loaded_count']} messages: {drained['exposures_rows']} exposures, "
+        f"{drained['fallthrough_exposures_rows']} fall-throughs; "
+        f"{drained['duplicate_count']} duplicates, {drained['rejected_count']} rejected"
     )
     _show_shares(environ)
 
@@ -121,9 +122,7 @@ def _command(environ: Mapping[str, str], name: str, *arguments: str) -> dict[str
     """Run one of our commands as an operator would; its JSON result. A failure ends the demo with its message."""
     _console.print(f"  [dim]$[/] {name} {' '.join(arguments)}")
     began = time.perf_counter()
-    done = subprocess.run(  # noqa: S603 (our own command)
-        [COMMANDS / name, *arguments], env=dict(environ), capture_output=True, text=True, check=False
-    )
+    done = subprocess.run([COMMANDS / name, *arguments], env=dict(environ), capture_output=True, text=True, check=False)
     if done.returncode != 0:
         raise FlagedgeError(f"{name} {' '.join(arguments)} failed: {done.stderr.strip()}")
     result: dict[str, Any] = json.loads(done.stdout)
@@ -210,7 +209,7 @@ def _show_changes(before: Mapping[str, str], after: Mapping[str, str], visitor: 
 
 
 def _query(environ: Mapping[str, str], sql: str) -> list[dict[str, Any]]:
-    done = subprocess.run(  # noqa: S603 (our own command)
+    done = subprocess.run(
         [COMMANDS / "log-consumer", "sql", "--format", "json", sql],
         env=dict(environ), capture_output=True, text=True, check=False,
     )  # fmt: skip

@@ -4,8 +4,8 @@
     claim.sql  reject.sql  exposures.sql …    inside it: ledger, rejected messages, rows
 
 Source of the message: docs/log-format.md. Every statement is planned anew for the batch that it runs on, although
-planning costs a quarter of the whole: a prepared plan keeps trusting the statistics of the batch that it was made for, and
-has been seen to lose rows of later ones without an error.
+planning costs a quarter of the whole: a prepared plan keeps trusting the statistics of the batch that it was made for,
+and has been seen to lose rows of later ones without an error.
 """
 
 from __future__ import annotations

@@ -32,7 +32,7 @@ class WorkerSettings:
     force_apply: bool | None = None
     log_linger_ms: int = 250
     log_format: str = "flagedge"
-    token_format: str = "flagedge"
+    token_format: str = "flagedge"  # noqa: S105 (a format)
     token_ttl_s: int = TOKEN_TTL_S
     has_sticky_assignments: bool = False
     """Whether a KV namespace of `materializations_title` is bound."""

@@ -1,8 +1,9 @@
 """Apply tokens, the Python twin of worker/src/token.ts: for tests, support and key tooling.
 
 Ours: version 1 (1 byte) | key id (4) | salt (16) | counter (4) | AES-128-GCM(issued u32 | expires u32 | body), tag
-included. The cipher key is HKDF-SHA-256(key, salt, "flagedge token 1"), the nonce the counter in 12 bytes; header, account
-and client are authenticated. Upstream's: IV (16) | AES-128-CBC(body), PKCS #7. The body is a `ResolveToken` message.
+included. The cipher key is HKDF-SHA-256(key, salt, "flagedge token 1"), the nonce the counter in 12 bytes; header,
+account and client are authenticated. Upstream's: IV (16) | AES-128-CBC(body), PKCS #7. The body is a
+`ResolveToken` message.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""Apply tokens: sealed by the Worker, opened by its Python twin and back, upstream's too; every failure looks the same."""
+"""Apply tokens: what the Worker seals its Python twin opens, and back; every failure to open looks the same."""
 
 from __future__ import annotations
 
