@@ -1,9 +1,10 @@
 /**
- * CORS: which origins may read our answers, from `ALLOWED_ORIGIN`: `*`, one origin, or several with commas.
+ * The headers of every answer. CORS: which origins may read our answers, from `ALLOWED_ORIGIN`: `*`, one origin, or several with commas.
  * @module
  */
 
 const SHARED = {
+  "content-type": "application/json",
   "access-control-allow-methods": "POST, GET, OPTIONS",
   "access-control-allow-headers": "*",
 } as const;

@@ -6,6 +6,7 @@ import { shouldApply } from "./answer";
 import {
   assignedFallthroughJson,
   assignedJson,
+  EXPOSURE_BYTES,
   MESSAGE_MAX_BYTES,
   NUMBER_BYTES,
   OpenMessage,
@@ -17,6 +18,9 @@ import {
 import type { Client, Outcome, Plan } from "./plan";
 import { NO_UNIT, type Passed, type Resolution } from "./resolve";
 import type { AssignedFlag } from "./token_body";
+
+/** The most that a request adds besides its flags: its row, its units, its schema. */
+const REQUEST_BYTES = RESOLVE_BYTES + 1_000;
 
 /** Where rows go until they are sent. */
 export interface LogSink {
@@ -49,22 +53,24 @@ export interface LoggedResolve {
   readonly latencyMicros: number;
 }
 
-/** The open message of an isolate, and those that are full and wait to be sent. */
+/** The open messages of an isolate, and those that are full and wait to be sent. */
 export class LogBook implements LogSink {
   readonly contentType = "text";
   readonly #stream: Stream;
-  #open: OpenMessage | null = null;
+  /** Resolves and applied tokens do not share a message: exposures of the latter have times of their own. */
+  #resolves: OpenMessage | null = null;
+  #applies: OpenMessage | null = null;
   #full: string[] = [];
-  /** This request's unit numbers, by slot. */
+  /** This request's unit numbers in the open message, by slot. */
   readonly #unitNumbers: number[] = [];
 
   constructor(stream: Stream) {
     this.#stream = stream;
   }
 
-  /** Take all messages, the open one included. */
   takeMessages(nowMs: number): string[] {
-    this.#close(nowMs);
+    this.#closeResolves(nowMs);
+    this.#closeApplies(nowMs);
     const messages = this.#full;
     this.#full = [];
     return messages;
@@ -72,49 +78,80 @@ export class LogBook implements LogSink {
 
   /** Add a resolved request. Rows that do not fit go to the next message. */
   addResolve(plan: Plan, resolve: LoggedResolve, resolution: Resolution): void {
+    const { count, passedCount, outcomes, slots } = resolution;
     let message = this.#messageFor(plan, resolve.atMs);
+    // Rows of outcomes that the message knows have room if all of them have; only new outcomes are weighed one by one.
+    const rowBytes = (count + passedCount) * EXPOSURE_BYTES + REQUEST_BYTES;
+    if (message.bytes + rowBytes > MESSAGE_MAX_BYTES) message = this.#nextMessage(plan, resolve.atMs);
     let client = message.clientNumber(resolve.client);
     message.resolveCount += 1;
     message.addLatency(resolve.latencyMicros);
     message.addSchema(client, resolve.schemaSignature);
-    let row = -1;
-    for (let i = 0; i < resolution.count; i++) {
-      const outcome = resolution.outcomes[i] as Outcome;
+    const rows = new ExposureRows();
+    this.#unitNumbers.length = 0;
+    let counts = message.countsOf(client);
+    for (let i = 0; i < count; i++) {
+      const outcome = outcomes[i] as Outcome;
       const passed = resolution.passed[i] as readonly Passed[] | null;
-      if (message.bytes + this.#bytesOf(outcome, passed, resolution) > MESSAGE_MAX_BYTES) {
-        this.#close(resolve.atMs);
-        message = this.#messageFor(plan, resolve.atMs);
-        client = message.clientNumber(resolve.client);
-        row = -1;
+      if (outcome.logStamp !== message.stamp || (passed !== null && !areKnown(passed, message.stamp))) {
+        if (message.bytes + rowBytes + this.#bytesOf(outcome, passed, resolution) > MESSAGE_MAX_BYTES) {
+          if (rows.count > 0) this.#addRows(message, client, resolve, rows);
+          message = this.#nextMessage(plan, resolve.atMs);
+          client = message.clientNumber(resolve.client);
+          this.#unitNumbers.length = 0;
+        }
+        message.outcomeNumber(outcome);
+        for (const through of passed ?? []) message.outcomeNumber(through.outcome);
+        counts = message.countsOf(client);
       }
-      message.count(client, outcome);
-      if (passed !== null) for (const { outcome: through } of passed) message.count(client, through);
+      if (passed !== null) for (let j = 0; j < passed.length; j++) this.#increment(counts, (passed[j] as Passed).outcome);
+      this.#increment(counts, outcome);
       if (!resolve.applies || !shouldApply(outcome, passed !== null)) continue;
-      if (row < 0) row = this.#beginRow(message, client, resolve);
-      this.#addExposure(message, row, i, resolution, resolve.atMs);
+      const slot = slots[i] as number;
+      if (passed !== null) this.#addPassed(message, message.exposureCount + rows.count, passed, resolution);
+      rows.add(outcome.logColumnText, slot === NO_UNIT ? -1 : (this.#unitNumbers[slot] ?? this.#addUnit(message, slot, resolution)));
     }
-    if (row < 0 && resolve.applies && resolution.count === 0) this.#beginRow(message, client, resolve);
+    if (rows.count > 0 || (resolve.applies && count === 0)) this.#addRows(message, client, resolve, rows);
+  }
+
+  #increment(counts: Uint32Array, { logPosition }: Outcome): void {
+    counts[logPosition] = (counts[logPosition] as number) + 1;
+  }
+
+  #addRows(message: OpenMessage, client: number, resolve: LoggedResolve, rows: ExposureRows): void {
+    message.addExposures(this.#beginRow(message, client, resolve), rows.count, rows.outcomes, rows.takeUnits());
+    rows.clear();
+  }
+
+  #addPassed(message: OpenMessage, exposure: number, passed: readonly Passed[], resolution: Resolution): void {
+    for (const { outcome, slot } of passed) {
+      const unit = slot === NO_UNIT ? -1 : (this.#unitNumbers[slot] ?? this.#addUnit(message, slot, resolution));
+      message.addFallthrough(exposure, outcome.logColumnText, unit);
+    }
+  }
+
+  #addUnit(message: OpenMessage, slot: number, resolution: Resolution): number {
+    return (this.#unitNumbers[slot] = message.addUnit(resolution.units[slot] as string));
   }
 
   /** Add flags that a token applied. */
   addApplied(plan: Plan, apply: LoggedApply): void {
-    let message = this.#messageFor(plan, apply.atMs);
+    let message = this.#appliesFor(plan, apply.atMs);
     let row = -1;
     for (const { assigned, appliedAtMs } of apply.flags) {
       const texts = [assignedJson(assigned), ...assigned.fallthroughs.map((each) => assignedFallthroughJson(assigned.flag, each))];
       const units = [assigned.targetingKey, ...assigned.fallthroughs.map((each) => each.targetingKey)];
-      const bytes = texts.concat(units).reduce((sum, text) => sum + 6 * text.length + 4 * NUMBER_BYTES, RESOLVE_BYTES + 1000);
+      const bytes = texts.concat(units).reduce((sum, text) => sum + 6 * text.length + 6 * NUMBER_BYTES, REQUEST_BYTES);
       if (message.bytes + bytes > MESSAGE_MAX_BYTES) {
-        this.#close(apply.atMs);
-        message = this.#messageFor(plan, apply.atMs);
+        this.#closeApplies(apply.atMs);
+        message = this.#appliesFor(plan, apply.atMs);
         row = -1;
       }
       if (row < 0) row = this.#beginRow(message, message.clientNumber(apply.client), apply);
       const [outcome = 0, ...passed] = texts.map((text) => message.assignedNumber(text));
       const [unit = -1, ...passedUnits] = units.map((text, i) => (i === 0 && assigned.rule === "" ? -1 : message.addUnit(text)));
-      const exposure = message.addExposure(row, outcome, unit, appliedAtMs);
-      message.hasOwnTimes = true;
-      for (const [i, through] of passed.entries()) message.addFallthrough(exposure, through, passedUnits[i] ?? -1);
+      const exposure = message.addTimedExposure(row, outcome, unit, appliedAtMs);
+      for (const [i, through] of passed.entries()) message.addFallthrough(exposure, `,${through}`, passedUnits[i] ?? -1);
     }
     if (row < 0) this.#beginRow(message, message.clientNumber(apply.client), apply);
   }
@@ -125,44 +162,89 @@ export class LogBook implements LogSink {
   }
 
   #messageFor(plan: Plan, nowMs: number): OpenMessage {
-    if (this.#open !== null && this.#open.plan !== plan) this.#close(nowMs);
-    return (this.#open ??= new OpenMessage(plan));
+    if (this.#resolves !== null && this.#resolves.plan !== plan) this.#closeResolves(nowMs);
+    return (this.#resolves ??= new OpenMessage(plan));
   }
 
-  #close(nowMs: number): void {
-    if (this.#open !== null && !this.#open.isEmpty) this.#full.push(this.#open.close(this.#stream, nowMs));
-    this.#open = null;
+  #nextMessage(plan: Plan, nowMs: number): OpenMessage {
+    this.#closeResolves(nowMs);
+    return this.#messageFor(plan, nowMs);
+  }
+
+  #appliesFor(plan: Plan, nowMs: number): OpenMessage {
+    if (this.#applies !== null && this.#applies.plan !== plan) this.#closeApplies(nowMs);
+    return (this.#applies ??= new OpenMessage(plan));
+  }
+
+  #closeResolves(nowMs: number): void {
+    this.#close(this.#resolves, nowMs);
+    this.#resolves = null;
+  }
+
+  #closeApplies(nowMs: number): void {
+    this.#close(this.#applies, nowMs);
+    this.#applies = null;
+  }
+
+  #close(message: OpenMessage | null, nowMs: number): void {
+    if (message !== null && !message.isEmpty) this.#full.push(message.close(this.#stream, nowMs));
   }
 
   #beginRow(message: OpenMessage, client: number, { origin, resolveId, atMs }: LoggedResolve | LoggedApply): number {
-    this.#unitNumbers.length = 0;
     message.bytes += RESOLVE_BYTES;
     message.resolveOrigins.push(message.originNumber(client, origin));
     message.resolveTimes.push(atMs);
     return message.resolveIds.push(`"${resolveId}"`) - 1;
   }
 
-  #addExposure(message: OpenMessage, row: number, i: number, resolution: Resolution, atMs: number): void {
-    const outcome = message.outcomeNumber(resolution.outcomes[i] as Outcome);
-    const unit = this.#unitNumber(message, resolution.slots[i] as number, resolution);
-    const exposure = message.addExposure(row, outcome, unit, atMs);
-    for (const { outcome: through, slot } of resolution.passed[i] ?? []) {
-      message.addFallthrough(exposure, message.outcomeNumber(through), this.#unitNumber(message, slot, resolution));
-    }
-  }
-
-  #unitNumber(message: OpenMessage, slot: number, resolution: Resolution): number {
-    if (slot === NO_UNIT) return -1;
-    return (this.#unitNumbers[slot] ??= message.addUnit(resolution.units[slot] as string));
-  }
-
   /** An upper bound of what one flag's rows add. */
   #bytesOf(outcome: Outcome, passed: readonly Passed[] | null, resolution: Resolution): number {
-    let bytes = RESOLVE_BYTES + 1000 + 6 * NUMBER_BYTES + (outcome.logText ??= outcomeJson(outcome)).length * 3;
+    let bytes = REQUEST_BYTES + (outcome.logText ??= outcomeJson(outcome)).length * 3;
     for (const unit of resolution.units) bytes += 6 * unit.length;
     for (const through of passed ?? []) {
       bytes += 6 * NUMBER_BYTES + (through.outcome.logText ??= outcomeJson(through.outcome)).length * 3;
     }
     return bytes;
+  }
+}
+
+function areKnown(passed: readonly Passed[], stamp: number): boolean {
+  for (let i = 0; i < passed.length; i++) if ((passed[i] as Passed).outcome.logStamp !== stamp) return false;
+  return true;
+}
+
+/** The exposures of one request as column texts; units come in runs, so that a run is one repetition. */
+class ExposureRows {
+  count = 0;
+  outcomes = "";
+  #units = "";
+  #unit = -2;
+  #run = 0;
+
+  add(outcome: string, unit: number): void {
+    this.count += 1;
+    this.outcomes += outcome;
+    if (unit !== this.#unit) {
+      this.#endRun();
+      this.#unit = unit;
+    }
+    this.#run += 1;
+  }
+
+  takeUnits(): string {
+    this.#endRun();
+    return this.#units;
+  }
+
+  clear(): void {
+    this.count = 0;
+    this.outcomes = "";
+    this.#units = "";
+    this.#unit = -2;
+  }
+
+  #endRun(): void {
+    if (this.#run > 0) this.#units += `,${this.#unit}`.repeat(this.#run);
+    this.#run = 0;
   }
 }

@@ -18,6 +18,8 @@ const ENVELOPE_BYTES = 1_500;
 /** The most that a number costs in a column, comma included. */
 export const NUMBER_BYTES = 7;
 export const RESOLVE_BYTES = 60;
+export const EXPOSURE_BYTES = 3 * NUMBER_BYTES;
+const COUNT_BYTES = 3 * NUMBER_BYTES;
 const TIME_BYTES = 14;
 const SCHEMAS_MAX = 100;
 
@@ -28,6 +30,16 @@ export interface Origin {
   readonly sdkVersion: string;
   readonly country: string;
   readonly isBot: boolean;
+}
+
+function isSameOrigin(left: Origin, right: Origin): boolean {
+  return (
+    left.country === right.country &&
+    left.sdk === right.sdk &&
+    left.sdkVersion === right.sdkVersion &&
+    left.source === right.source &&
+    left.isBot === right.isBot
+  );
 }
 
 /** What an isolate and its messages have in common. */
@@ -77,17 +89,18 @@ export class OpenMessage {
   readonly resolveIds: string[] = [];
   readonly resolveTimes: number[] = [];
   readonly resolveOrigins: number[] = [];
-  readonly exposureResolves: number[] = [];
-  readonly exposureOutcomes: number[] = [];
-  readonly exposureUnits: number[] = [];
-  /** When each exposure was applied; the column is left out where that is the time of its resolve, for all of them. */
-  readonly exposureTimes: number[] = [];
-  hasOwnTimes = false;
-  readonly passedExposures: number[] = [];
-  readonly passedOutcomes: number[] = [];
-  readonly passedUnits: number[] = [];
+  /** Columns as JSON texts, a comma before each number: V8 joins them for next to nothing. */
+  #exposureResolves = "";
+  #exposureOutcomes = "";
+  #exposureUnits = "";
+  #exposureTimes = "";
+  exposureCount = 0;
+  #passedExposures = "";
+  #passedOutcomes = "";
+  #passedUnits = "";
+  #passedCount = 0;
   /** Per client number: counts by outcome position. */
-  readonly counts: (number | undefined)[][] = [];
+  readonly #counts: Uint32Array[] = [];
   readonly schemas = new Map<string, [client: number, signature: string]>();
   bytes = ENVELOPE_BYTES;
   resolveCount = 0;
@@ -96,6 +109,9 @@ export class OpenMessage {
   latencyCount = 0;
   readonly latencies = new Map<number, number>();
   readonly #assigned = new Map<string, number>();
+  #lastOrigin: Origin | null = null;
+  #lastClient = -1;
+  #lastNumber = -1;
 
   constructor(readonly plan: Plan) {}
 
@@ -107,13 +123,17 @@ export class OpenMessage {
     const [number, bytes] = this.clients.numberOf(client, () =>
       JSON.stringify({ client: client.name, client_credential: client.credential }),
     );
-    this.bytes += bytes;
-    this.counts[number] ??= [];
+    if (bytes > 0) {
+      this.bytes += bytes + this.outcomes.length * COUNT_BYTES;
+      this.#counts.push(new Uint32Array(Math.max(256, 2 * this.outcomes.length)));
+    }
     return number;
   }
 
   originNumber(client: number, origin: Origin): number {
-    const key = `${client} ${origin.source} ${origin.sdk} ${origin.sdkVersion} ${origin.country} ${origin.isBot}`;
+    const last = this.#lastOrigin;
+    if (last !== null && client === this.#lastClient && isSameOrigin(last, origin)) return this.#lastNumber;
+    const key = JSON.stringify([client, origin]);
     const [number, bytes] = this.origins.numberOf(key, () =>
       JSON.stringify({
         client,
@@ -125,6 +145,9 @@ export class OpenMessage {
       }),
     );
     this.bytes += bytes;
+    this.#lastOrigin = origin;
+    this.#lastClient = client;
+    this.#lastNumber = number;
     return number;
   }
 
@@ -132,28 +155,35 @@ export class OpenMessage {
     if (outcome.logStamp === this.stamp) return outcome.logPosition;
     outcome.logText ??= outcomeJson(outcome);
     outcome.logStamp = this.stamp;
-    outcome.logPosition = this.outcomes.push(outcome.logText) - 1;
-    this.bytes += utf8Bytes(outcome.logText) + 1;
+    outcome.logPosition = this.#pushOutcome(outcome.logText);
+    outcome.logColumnText = `,${outcome.logPosition}`;
     return outcome.logPosition;
+  }
+
+  #pushOutcome(text: string): number {
+    this.bytes += utf8Bytes(text) + 1 + this.#counts.length * COUNT_BYTES;
+    return this.outcomes.push(text) - 1;
   }
 
   /** As outcomeNumber, for an outcome that an opened token spells out. */
   assignedNumber(text: string): number {
     let number = this.#assigned.get(text);
     if (number === undefined) {
-      number = this.outcomes.push(text) - 1;
+      number = this.#pushOutcome(text);
       this.#assigned.set(text, number);
-      this.bytes += utf8Bytes(text) + 1;
     }
     return number;
   }
 
-  count(client: number, outcome: Outcome): void {
-    const counts = this.counts[client] as (number | undefined)[];
-    const position = this.outcomeNumber(outcome);
-    const count = counts[position];
-    if (count === undefined) this.bytes += 3 * NUMBER_BYTES;
-    counts[position] = (count ?? 0) + 1;
+  /** A client's counts by outcome position, with room for every outcome that the message holds. */
+  countsOf(client: number): Uint32Array {
+    let counts = this.#counts[client] as Uint32Array;
+    if (counts.length < this.outcomes.length) {
+      const larger = new Uint32Array(2 * this.outcomes.length);
+      larger.set(counts);
+      this.#counts[client] = counts = larger;
+    }
+    return counts;
   }
 
   addUnit(unit: string): number {
@@ -162,20 +192,30 @@ export class OpenMessage {
     return this.units.push(text) - 1;
   }
 
-  /** Add an exposure; its row number. */
-  addExposure(resolve: number, outcome: number, unit: number, atMs: number): number {
-    this.exposureOutcomes.push(outcome);
-    this.exposureUnits.push(unit);
-    this.exposureTimes.push(atMs);
-    this.bytes += 3 * NUMBER_BYTES + TIME_BYTES;
-    return this.exposureResolves.push(resolve) - 1;
+  /** Add `count` exposures of one resolve; the texts hold a number and a comma before it for each. */
+  addExposures(resolve: number, count: number, outcomes: string, units: string): void {
+    this.#exposureResolves += `,${resolve}`.repeat(count);
+    this.#exposureOutcomes += outcomes;
+    this.#exposureUnits += units;
+    this.exposureCount += count;
+    this.bytes += count * EXPOSURE_BYTES;
   }
 
-  addFallthrough(exposure: number, outcome: number, unit: number): void {
-    this.passedExposures.push(exposure);
-    this.passedOutcomes.push(outcome);
-    this.passedUnits.push(unit);
-    this.bytes += 3 * NUMBER_BYTES;
+  /** Add an exposure that was applied at a time of its own; its row number. All or none of a message's have one. */
+  addTimedExposure(resolve: number, outcome: number, unit: number, atMs: number): number {
+    this.addExposures(resolve, 1, `,${outcome}`, `,${unit}`);
+    this.#exposureTimes += `,${atMs}`;
+    this.bytes += TIME_BYTES;
+    return this.exposureCount - 1;
+  }
+
+  /** Add a rule that an exposure passed through; `outcome` is its number with a comma before it. */
+  addFallthrough(exposure: number, outcome: string, unit: number): void {
+    this.#passedExposures += `,${exposure}`;
+    this.#passedOutcomes += outcome;
+    this.#passedUnits += `,${unit}`;
+    this.#passedCount += 1;
+    this.bytes += EXPOSURE_BYTES;
   }
 
   addSchema(client: number, signature: string): void {
@@ -196,8 +236,8 @@ export class OpenMessage {
 
   close(stream: Stream, nowMs: number): string {
     const countRows = this.#countRows();
-    const rowCount =
-      this.resolveIds.length + this.exposureResolves.length + this.passedExposures.length + countRows.counts.length;
+    const rowCount = this.resolveIds.length + this.exposureCount + this.#passedCount + countRows.counts.length;
+    const times = this.#exposureTimes === "" ? "" : `,"applied_at_ms":[${this.#exposureTimes.slice(1)}]`;
     const schemas = [...this.schemas.values()].map(([client, signature]): { client: number } & ContextSchema => ({
       client,
       ...schemaOf(signature),
@@ -209,8 +249,10 @@ export class OpenMessage {
       `"clients":[${this.clients.parts.join()}],"origins":[${this.origins.parts.join()}],` +
       `"units":[${this.units.join()}],"outcomes":[${this.outcomes.join()}],` +
       `"resolves":{"id":[${this.resolveIds.join()}],"at_ms":[${this.resolveTimes.join()}],"origin":[${this.resolveOrigins.join()}]},` +
-      `"exposures":{"resolve":[${this.exposureResolves.join()}],"outcome":[${this.exposureOutcomes.join()}],"unit":[${this.exposureUnits.join()}]${this.hasOwnTimes ? `,"applied_at_ms":[${this.exposureTimes.join()}]` : ""}},` +
-      `"fallthroughs":{"exposure":[${this.passedExposures.join()}],"outcome":[${this.passedOutcomes.join()}],"unit":[${this.passedUnits.join()}]},` +
+      `"exposures":{"resolve":[${this.#exposureResolves.slice(1)}],"outcome":[${this.#exposureOutcomes.slice(1)}],` +
+      `"unit":[${this.#exposureUnits.slice(1)}]${times}},` +
+      `"fallthroughs":{"exposure":[${this.#passedExposures.slice(1)}],"outcome":[${this.#passedOutcomes.slice(1)}],` +
+      `"unit":[${this.#passedUnits.slice(1)}]},` +
       `"counts":{"client":[${countRows.clients.join()}],"outcome":[${countRows.outcomes.join()}],"count":[${countRows.counts.join()}]},` +
       `"schemas":${JSON.stringify(schemas)},"telemetry":${this.#telemetry()}}`
     );
@@ -218,9 +260,9 @@ export class OpenMessage {
 
   #countRows(): { clients: number[]; outcomes: number[]; counts: number[] } {
     const rows = { clients: [] as number[], outcomes: [] as number[], counts: [] as number[] };
-    for (const [client, counts] of this.counts.entries()) {
+    for (const [client, counts] of this.#counts.entries()) {
       for (const [outcome, count] of counts.entries()) {
-        if (count === undefined) continue;
+        if (count === 0) continue;
         rows.clients.push(client);
         rows.outcomes.push(outcome);
         rows.counts.push(count);

@@ -124,6 +124,7 @@ export class Outcome {
   logText: string | null = null;
   logStamp = 0;
   logPosition = 0;
+  logColumnText = "";
   constructor(
     /** missing: a variant that the flag does not have, or whose value JSON cannot say. */
     readonly kind: "match" | "no_match" | "fallthrough" | "unset" | "missing",

@@ -50,6 +50,8 @@ export interface Materializations {
 /** The decisions of one request: flag i has `outcomes[i]`, for the unit of `slots[i]`, after `passed[i]`. */
 export class Resolution {
   count = 0;
+  /** How many rules were passed through, over all flags. */
+  passedCount = 0;
   readonly outcomes: Outcome[] = [];
   readonly slots: number[] = [];
   readonly passed: (readonly Passed[] | null)[] = [];
@@ -96,6 +98,7 @@ export class Resolver {
     this.#reader.read(context, this.#attributes);
     const resolution = this.#resolution;
     resolution.count = 0;
+    resolution.passedCount = 0;
     resolution.units.length = 0;
     if (resolution.writes.length > 0) resolution.writes = [];
     for (let i = 0; i < views.length; i++) this.#resolveFlag(views[i] as FlagView);
@@ -115,6 +118,7 @@ export class Resolver {
     resolution.outcomes[i] = outcome;
     resolution.slots[i] = slot;
     resolution.passed[i] = passed;
+    if (passed !== null) resolution.passedCount += passed.length;
   }
 
   #resolveFlag({ flag, rules }: FlagView): void {

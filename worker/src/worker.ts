@@ -22,6 +22,7 @@ import { UpstreamLogBook } from "./upstream_logs";
 const BODY_MAX_BYTES = 1_048_576;
 const FLAGS_MAX = 1000;
 const SECRETS_MAX = 1000;
+const OPENING_BRACE = 123;
 const FORM_TYPES = /^(multipart\/form-data|application\/x-www-form-urlencoded)/i;
 
 /** An answer other than 200: its code is stable, its message is for people. */
@@ -34,6 +35,16 @@ class Refusal extends Error {
   ) {
     super(message);
   }
+}
+
+/** What a resolve knows when its flags are decided. */
+interface Decided {
+  readonly client: Client;
+  readonly request: Request;
+  readonly resolveRequest: ResolveRequest;
+  readonly atMs: number;
+  readonly attributes: Context;
+  readonly context: ExecutionContext;
 }
 
 export class FlagWorker {
@@ -68,6 +79,11 @@ export class FlagWorker {
   /** Answer a request. Never throws. */
   async fetch(request: Request, context: ExecutionContext): Promise<Response> {
     try {
+      // The path that nearly every request takes, without detours: each promise and each header read costs.
+      if (request.method === "POST" && pathOf(request.url) === "/v1/flags:resolve") {
+        const atMs = Date.now();
+        return await this.#resolve(request, await readBody(request), atMs, context);
+      }
       return await this.#route(request, context);
     } catch (error) {
       return this.#refuse(request, error);
@@ -92,7 +108,7 @@ export class FlagWorker {
     const path = pathOf(request.url);
     switch (path) {
       case "/v1/flags:resolve":
-        return this.#resolve(request, context);
+        throw notAllowed("POST");
       case "/v1/flags:apply":
         return this.#apply(request, context);
       case "/v1/telemetry:upload":
@@ -109,28 +125,45 @@ export class FlagWorker {
     }
   }
 
-  async #resolve(request: Request, context: ExecutionContext): Promise<Response> {
-    const atMs = Date.now();
-    const resolveRequest = readResolveRequest(await readBody(request));
-    const client = await this.#clientOf(resolveRequest.clientSecret);
+  /** Resolve a request; synchronous but for a secret not seen before, sticky assignments and tokens. */
+  #resolve(request: Request, body: string, atMs: number, context: ExecutionContext): Response | Promise<Response> {
+    const resolveRequest = readResolveRequest(body);
+    const known = this.#secrets.get(resolveRequest.clientSecret);
+    if (known) return this.#resolveFor(known, request, resolveRequest, atMs, context);
+    return this.#clientOf(resolveRequest.clientSecret).then((client) => this.#resolveFor(client, request, resolveRequest, atMs, context));
+  }
+
+  #resolveFor(
+    client: Client,
+    request: Request,
+    resolveRequest: ResolveRequest,
+    atMs: number,
+    context: ExecutionContext,
+  ): Response | Promise<Response> {
     const views = client.viewsNamed(resolveRequest.flags);
     if (views.length > FLAGS_MAX) {
       throw new Refusal(400, "too_many_flags", `a request resolves at most ${FLAGS_MAX} flags, this one ${views.length}`);
     }
     const attributes = client.managedContext === null ? resolveRequest.context : overlay(resolveRequest.context, client.managedContext);
+    const decided = { client, request, resolveRequest, atMs, attributes, context };
     const kv = this.#materializations;
-    const resolution = kv === null ? this.#resolver.resolve(views, attributes, UNSUPPORTED) : await this.#resolveSticky(kv, views, attributes, context);
+    if (kv === null) return this.#finish(this.#resolver.resolve(views, attributes, UNSUPPORTED), decided);
+    return this.#resolveSticky(kv, views, attributes, context).then((resolution) => this.#finish(resolution, decided));
+  }
+
+  /** Log and answer. The resolution is scratch memory: nothing may wait between its making and here. */
+  #finish(resolution: Resolution, decided: Decided): Response | Promise<Response> {
+    const { client, request, resolveRequest, atMs, attributes, context } = decided;
     const resolveId = randomId(32);
     const applies = resolveRequest.apply || this.#settings.forceApply;
     if (this.#queue !== null) {
       this.#log(this.#queue, request, resolveRequest, client, resolution, { resolveId, atMs, applies, attributes }, context);
     }
-    // Until here nothing has waited since the flags were decided: the resolution is scratch memory.
     if (applies) return this.#json(request, resolveAnswer(resolution, resolveId, ""));
     const assignments = new Map(assignedFlags(resolution).map((flag) => [flag.flag, flag]));
     const unsigned = resolveAnswer(resolution, resolveId, TOKEN_PLACE);
-    const token = await this.#tokens.seal({ resolveId, assignments }, this.#bindingOf(client), atMs);
-    return this.#json(request, unsigned.replace(TOKEN_PLACE, token));
+    const sealed = this.#tokens.seal({ resolveId, assignments }, this.#bindingOf(client), atMs);
+    return sealed.then((token) => this.#json(request, unsigned.replace(TOKEN_PLACE, token)));
   }
 
   /** Decide what can be decided, read what is missing in one go, decide again; writes outlive the answer. */
@@ -165,6 +198,7 @@ export class FlagWorker {
   }
 
   async #apply(request: Request, context: ExecutionContext): Promise<Response> {
+    allow(request, "POST");
     const atMs = Date.now();
     const apply = readApplyRequest(await readBody(request));
     // SDKs send an empty token when they resolved with apply=true: there is nothing left to do.
@@ -232,7 +266,9 @@ export class FlagWorker {
   }
 
   #json(request: Request, body: string, status = 200, headers: Readonly<Record<string, string>> = {}): Response {
-    const all = { "content-type": "application/json", ...this.#cors.headersFor(request), ...headers };
+    const cors = this.#cors.headersFor(request);
+    // Empty for nearly all answers: then the shared object is passed on as it is.
+    const all = status === 200 ? cors : { ...cors, ...headers };
     return new Response(request.method === "HEAD" ? null : body, { status, headers: all });
   }
 }
@@ -241,18 +277,21 @@ export class FlagWorker {
 const TOKEN_PLACE = "\u0000";
 
 function allow(request: Request, method: "GET" | "POST"): void {
-  if (request.method === method || (method === "GET" && request.method === "HEAD")) return;
-  throw new Refusal(405, "method_not_allowed", `use ${method}`, { allow: method === "GET" ? "GET, HEAD, OPTIONS" : "POST, OPTIONS" });
+  if (request.method !== method && !(method === "GET" && request.method === "HEAD")) throw notAllowed(method);
 }
 
-/** The body of a POST, within bounds. */
+function notAllowed(method: "GET" | "POST"): Refusal {
+  return new Refusal(405, "method_not_allowed", `use ${method}`, { allow: method === "GET" ? "GET, HEAD, OPTIONS" : "POST, OPTIONS" });
+}
+
+/** The body of a POST, within bounds. A form is told so, as its text is no JSON anyway. */
 async function readBody(request: Request): Promise<string> {
-  allow(request, "POST");
-  const { headers } = request;
-  if (FORM_TYPES.test(headers.get("content-type") ?? "")) throw new Refusal(415, "unsupported_media_type", "send application/json");
-  if (Number(headers.get("content-length") ?? 0) > BODY_MAX_BYTES) throw new Refusal(413, "body_too_large", TOO_LARGE);
+  if (Number(request.headers.get("content-length")) > BODY_MAX_BYTES) throw new Refusal(413, "body_too_large", TOO_LARGE);
   const body = await request.text();
   if (body.length > BODY_MAX_BYTES) throw new Refusal(413, "body_too_large", TOO_LARGE);
+  if (body.charCodeAt(0) !== OPENING_BRACE && FORM_TYPES.test(request.headers.get("content-type") ?? "")) {
+    throw new Refusal(415, "unsupported_media_type", "send application/json");
+  }
   return body;
 }
 
