@@ -6,7 +6,7 @@ import random
 from typing import Any
 
 import pytest
-from builders import SECRET, flag, materialization, payload, rule, split, state, variant
+from builders import SECRET, fallthrough, flag, materialization, payload, rule, split, state, variant
 from differential import Tally, compare_sticky_case, kv_key
 from generator import random_case
 from segments import eq, in_materialized, segment
@@ -108,3 +108,20 @@ def test_without_a_namespace_sticky_flags_say_so(test_worker: TestWorker) -> Non
     body = {"clientSecret": SECRET, "evaluationContext": {"targeting_key": "u"}, "apply": True}
     batch = test_worker.resolve(STICKY, [body])
     assert variants_of(batch)["flags/a"] == "RESOLVE_REASON_MATERIALIZATION_NOT_SUPPORTED"
+
+
+def test_a_flag_that_errs_writes_nothing(test_worker: TestWorker) -> None:
+    """What a rule on the way would have recorded is dropped when the flag ends in an error."""
+    built = payload(
+        state(
+            flag(
+                "a",
+                rule("through", assignments=[fallthrough((0, 100))], materialization=materialization("m")),
+                rule("broken", segment="odd"),
+            ),
+            segments=[segment("odd", eq("n", 5))],
+        )
+    )
+    batch = resolve(test_worker, built, {}, n="five")
+    assert variants_of(batch)["flags/a"] == "RESOLVE_REASON_ERROR"
+    assert batch.records == {}

@@ -121,9 +121,16 @@ export class Resolver {
     if (passed !== null) resolution.passedCount += passed.length;
   }
 
+  /** End a flag with an error: what it passed through and what it would have written do not count. */
+  #fail(outcome: Outcome, written: number): void {
+    this.#resolution.writes.length = written;
+    this.#settle(outcome, NO_UNIT, null);
+  }
+
   #resolveFlag({ flag, rules }: FlagView): void {
     let passed: Passed[] | null = null;
     let isMissing = false;
+    const written = this.#resolution.writes.length;
     for (let i = 0; i < rules.length; i++) {
       const rule = rules[i] as Rule;
       let slot = this.#unitSlot(rule.selectorAttribute);
@@ -140,8 +147,7 @@ export class Resolver {
         if (slot === NO_UNIT) continue;
         const sticky = this.#readMaterialization(rule, slot);
         if (typeof sticky === "object") {
-          const isMatch = sticky.kind === "match";
-          return this.#settle(sticky, isMatch ? slot : NO_UNIT, isMatch ? passed : null);
+          return sticky.kind === "match" ? this.#settle(sticky, slot, passed) : this.#fail(sticky, written);
         }
         if (sticky === Truth.Unrecognized) continue;
         if (sticky === Truth.Unknown) isMissing = true;
@@ -153,19 +159,19 @@ export class Resolver {
         isMissing = true;
         continue;
       }
-      if (truth === Truth.Failed) return this.#settle(flag.failed("ERROR"), NO_UNIT, null);
-      if (truth === Truth.Unsupported) return this.#settle(flag.failed("MATERIALIZATION_NOT_SUPPORTED"), NO_UNIT, null);
+      if (truth === Truth.Failed) return this.#fail(flag.failed("ERROR"), written);
+      if (truth === Truth.Unsupported) return this.#fail(flag.failed("MATERIALIZATION_NOT_SUPPORTED"), written);
       // A later rule must not win before it is known whether this one does.
       if (isMissing) continue;
 
       const outcome = this.#assign(rule, slot);
       if (outcome === null || outcome.kind === "unset") continue;
-      if (outcome.kind === "no_match") return this.#settle(outcome, NO_UNIT, null);
+      if (outcome.kind === "no_match") return this.#fail(outcome, written);
       const writes = rule.materialization !== null && rule.materialization.write !== "" && slot !== NO_UNIT;
       if (writes && this.#materializations.mode === "unsupported") {
-        return this.#settle(flag.failed("MATERIALIZATION_NOT_SUPPORTED"), NO_UNIT, null);
+        return this.#fail(flag.failed("MATERIALIZATION_NOT_SUPPORTED"), written);
       }
-      if (outcome.kind === "missing") return this.#settle(flag.failed("ERROR"), NO_UNIT, null);
+      if (outcome.kind === "missing") return this.#fail(flag.failed("ERROR"), written);
       if (writes) this.#write(rule, slot, outcome.variantName);
       if (outcome.kind === "match") return this.#settle(outcome, slot, passed);
       (passed ??= []).push({ outcome, slot });
