@@ -151,6 +151,15 @@ def test_unknown_rules_are_kept_as_not_understood() -> None:
     assert plan_of(built)["criteria"] == [{"attribute": 1}]
 
 
+def test_lists_without_an_inner_rule_are_not_understood_at_all() -> None:
+    """ANY and ALL without an inner message are not understood anywhere; with an odd one, only where it is looked at."""
+    for inner, compiled_test in ((None, {"attribute": 1}), (state_pb2.InnerRule(), {"attribute": 1, "over": "all"})):
+        built = state(flag("a", rule(segment="s")), segments=[segment("s", no_rule("n"))])
+        criterion = built.segments_no_bitsets[0].targeting.criteria["c0"].attribute
+        criterion.all_rule.CopyFrom(state_pb2.ListRule(rule=inner))
+        assert plan_of(built)["criteria"] == [compiled_test]
+
+
 def test_expressions_keep_their_order() -> None:
     """Operands stay in order, because evaluation stops early."""
     built = state(

@@ -125,3 +125,12 @@ def test_a_flag_that_errs_writes_nothing(test_worker: TestWorker) -> None:
     batch = resolve(test_worker, built, {}, n="five")
     assert variants_of(batch)["flags/a"] == "RESOLVE_REASON_ERROR"
     assert batch.records == {}
+
+
+def test_sticky_writes_are_refused_before_a_missing_variant_is_noticed(test_worker: TestWorker) -> None:
+    """As upstream: where nothing can be written, that is the reason, whatever variant would have been chosen."""
+    built = payload(state(flag("a", rule(assignments=split(gone=100), materialization=materialization("m")))))
+    body = {"clientSecret": SECRET, "evaluationContext": {"targeting_key": "u"}, "apply": True}
+    batch = test_worker.resolve(built, [body])
+    assert variants_of(batch)["flags/a"] == "RESOLVE_REASON_MATERIALIZATION_NOT_SUPPORTED"
+    assert variants_of(resolve(test_worker, built, {}))["flags/a"] == "RESOLVE_REASON_ERROR"

@@ -15,11 +15,11 @@ export const LOG_FORMAT = "flagedge/1";
 export const MESSAGE_MAX_BYTES = 127_000;
 /** The envelope and its keys, telemetry included. */
 const ENVELOPE_BYTES = 1_500;
-/** The most that a number costs in a column, comma included. */
-export const NUMBER_BYTES = 7;
+/** The most that an index costs in a column, comma included: what has an index costs more than 13 bytes itself. */
+export const NUMBER_BYTES = 5;
 export const RESOLVE_BYTES = 60;
 export const EXPOSURE_BYTES = 3 * NUMBER_BYTES;
-const COUNT_BYTES = 3 * NUMBER_BYTES;
+const COUNT_BYTES = 3 * NUMBER_BYTES + 6;
 const TIME_BYTES = 14;
 const SCHEMAS_MAX = 100;
 
