@@ -48,6 +48,9 @@ lock: $(PYTHON_READY) ## renew the hashed requirements and the npm lock file
 	$(BIN)/uv pip compile -q --upgrade --universal --generate-hashes --no-annotate --no-emit-index-url \
 		--no-emit-find-links --custom-compile-command "make lock" --python-version 3.11 \
 		pyproject.toml --extra dev -o requirements/dev.txt
+	echo spotify-confidence-sdk==3.0.3 | $(BIN)/uv pip compile -q --upgrade --universal --generate-hashes --no-annotate \
+		--no-emit-index-url --no-emit-find-links --custom-compile-command "make lock" --python-version 3.11 \
+		- -o requirements/client-confidence-sdk.txt
 	cd worker && npm install --package-lock-only --ignore-scripts
 
 clean: ## remove everything that was installed or built
