@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -23,7 +24,6 @@ MAIN_MODULE = "worker.js"
 BUNDLE = Path(__file__).parent / "bundle"
 TOKEN_KEY_NAME = "RESOLVE_TOKEN_ENCRYPTION_KEY"  # noqa: S105 (its name)
 CLIENT_SECRET_NAME = "CONFIDENCE_CLIENT_SECRET"  # noqa: S105
-MATERIALIZATIONS_NAME = "CONFIDENCE_MATERIALIZATIONS_KV"
 ETAG_NAME = "RESOLVER_STATE_ETAG"
 VERSION_NAME = "DEPLOYER_VERSION"
 DIGEST_NAME = "SETTINGS_DIGEST"
@@ -42,9 +42,9 @@ class Upload:
 
 
 def assemble_upload(
-    plan: Plan, settings: WorkerSettings, *, settings_digest: str, materializations_id: str = ""
+    plan: Plan, settings: WorkerSettings, *, settings_digest: str, namespace_ids: Mapping[str, str]
 ) -> Upload:
-    """Put modules and metadata together; `materializations_id` is the KV namespace of sticky assignments.
+    """Put modules and metadata together; `namespace_ids` gives the KV namespace of each binding.
 
     Raises LocalError when the Worker has not been built.
     """
@@ -55,8 +55,10 @@ def assemble_upload(
         Module("bitsets.bin", plan.bits, "application/octet-stream"),
     )
     bindings = [*worker_bindings(settings), _text(ETAG_NAME, plan.etag), _text(DIGEST_NAME, settings_digest)]
-    if materializations_id:
-        bindings.append({"type": "kv_namespace", "name": MATERIALIZATIONS_NAME, "namespace_id": materializations_id})
+    bindings += [
+        {"type": "kv_namespace", "name": name, "namespace_id": namespace_id}
+        for name, namespace_id in namespace_ids.items()
+    ]
     metadata = {
         "main_module": MAIN_MODULE,
         "compatibility_date": COMPATIBILITY_DATE,
@@ -94,7 +96,7 @@ def digest_settings(settings: WorkerSettings, secrets: dict[str, Secret]) -> str
     """
     facts = {
         "bindings": worker_bindings(settings),
-        "materializations": settings.materializations_title if settings.has_sticky_assignments else "",
+        "namespaces": settings.namespaces,
         "compatibility_date": COMPATIBILITY_DATE,
         "plan_format": PLAN_FORMAT,
         "worker": hashlib.sha256(_bundled(MAIN_MODULE)).hexdigest(),

@@ -86,9 +86,8 @@ def _build(options: argparse.Namespace) -> int:
         raise LocalError(f"cannot read {options.state} ({error.strerror})", hint="Check --state") from error
     etag = options.etag or f'"sha256-{hashlib.sha256(data).hexdigest()}"'
     plan = compile_plan(decode_state(decrypt_state(data, state_key) if state_key else data), etag=etag)
-    namespace = settings.materializations_title if settings.has_sticky_assignments else ""
     digest = digest_settings(settings, {})
-    upload = assemble_upload(plan, settings, settings_digest=digest, materializations_id=namespace)
+    upload = assemble_upload(plan, settings, settings_digest=digest, namespace_ids=dict(settings.namespaces))
     write_upload(upload, options.out)
     print(
         f"built: {plan.flag_count} flags, {upload.size_bytes} bytes in {len(upload.modules)} modules, in {options.out}"

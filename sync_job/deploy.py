@@ -61,12 +61,12 @@ def ensure_queue(cloudflare: Cloudflare, queue_name: str) -> None:
         cloudflare.create_pull_consumer(queue.queue_id)
 
 
-def ensure_materializations(cloudflare: Cloudflare, settings: WorkerSettings) -> str:
-    """The id of the KV namespace of sticky assignments, made if absent; empty when they are switched off."""
-    if not settings.has_sticky_assignments:
-        return ""
-    title = settings.materializations_title
-    return cloudflare.find_kv_namespace(title) or cloudflare.create_kv_namespace(title)
+def ensure_namespaces(cloudflare: Cloudflare, settings: WorkerSettings) -> dict[str, str]:
+    """The ids of the KV namespaces by binding; those that do not exist are made."""
+    return {
+        binding: cloudflare.find_kv_namespace(title) or cloudflare.create_kv_namespace(title)
+        for binding, title in settings.namespaces
+    }
 
 
 def choose_secrets(settings: SyncSettings, live: LiveWorker) -> dict[str, Secret]:

@@ -15,7 +15,7 @@ from sync_job.deploy import (
     LiveWorker,
     choose_secrets,
     deploy_upload,
-    ensure_materializations,
+    ensure_namespaces,
     ensure_queue,
     read_live_worker,
 )
@@ -69,8 +69,8 @@ def _deploy(
     plan = compile_plan(decode_state(data), etag=fetched.etag)
     _log.info("plan.compiled", etag=plan.etag, flag_count=plan.flag_count)
     ensure_queue(cloudflare, settings.worker.queue_name)
-    namespace = ensure_materializations(cloudflare, settings.worker)
-    upload = assemble_upload(plan, settings.worker, settings_digest=digest, materializations_id=namespace)
+    namespace_ids = ensure_namespaces(cloudflare, settings.worker)
+    upload = assemble_upload(plan, settings.worker, settings_digest=digest, namespace_ids=namespace_ids)
     url = deploy_upload(cloudflare, name, upload, bound_secrets=choose_secrets(settings, live))
     _log.info("job.finished", outcome="deployed", etag=plan.etag, previous_etag=live.etag, url=url)
     return RunResult("deployed", name, plan.etag, live.etag, url or "", plan.flag_count, upload.size_bytes)

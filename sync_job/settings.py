@@ -17,7 +17,11 @@ TOKEN_KEY_BYTES = 16
 STATE_KEY_BYTES = 32
 _DEFAULT_WORKER_NAME = "confidence-cloudflare-resolver"
 _DEFAULT_QUEUE_NAME = "flag-logs-queue"
-_DEFAULT_MATERIALIZATIONS_TITLE = "resolver-materializations"
+NAMESPACES = {
+    "ENABLE_STICKY_ASSIGNMENTS": ("CONFIDENCE_MATERIALIZATIONS_KV", "resolver-materializations"),
+    "ENABLE_METRICS": ("CONFIDENCE_METRICS_KV", "resolver-metrics"),
+}
+"""By switch: the binding of a KV namespace, and the namespace's title before its prefix."""
 TOKEN_TTL_S = 30 * 86_400
 FORMATS = ("flagedge", "upstream")
 
@@ -34,9 +38,8 @@ class WorkerSettings:
     log_format: str = "flagedge"
     token_format: str = "flagedge"  # noqa: S105 (a format)
     token_ttl_s: int = TOKEN_TTL_S
-    has_sticky_assignments: bool = False
-    """Whether a KV namespace of `materializations_title` is bound."""
-    materializations_title: str = _DEFAULT_MATERIALIZATIONS_TITLE
+    namespaces: tuple[tuple[str, str], ...] = ()
+    """KV namespaces to bind: (binding, title)."""
     materialization_ttl_s: int = 0
     """0 keeps sticky assignments for ever."""
 
@@ -109,8 +112,11 @@ def _worker(reader: SettingsReader) -> WorkerSettings:
         log_format=reader.choice("LOG_FORMAT", "flagedge", FORMATS),
         token_format=reader.choice("TOKEN_FORMAT", "flagedge", FORMATS),
         token_ttl_s=reader.whole_number("TOKEN_TTL_SECONDS", TOKEN_TTL_S, low=60, high=2**32 - 1),
-        has_sticky_assignments=reader.switch("ENABLE_STICKY_ASSIGNMENTS"),
-        materializations_title=_prefixed(prefix, _DEFAULT_MATERIALIZATIONS_TITLE),
+        namespaces=tuple(
+            (binding, _prefixed(prefix, title))
+            for switch, (binding, title) in NAMESPACES.items()
+            if reader.switch(switch)
+        ),
         materialization_ttl_s=reader.whole_number("MATERIALIZATION_TTL_SECONDS", 0, low=0, high=2**32 - 1),
     )
 

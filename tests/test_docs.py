@@ -12,7 +12,7 @@ import pytest
 REPOSITORY = Path(__file__).resolve().parent.parent
 README = (REPOSITORY / "README.md").read_text()
 COMMANDS = Path(sys.executable).parent
-SETTING = re.compile(r'reader\.\w+\(\s*"([A-Z_]+)"')
+SETTING = re.compile(r'(?:reader\.\w+\(\s*|^    )"([A-Z_]+)"(?=[,):])', re.MULTILINE)
 
 
 @pytest.mark.parametrize("package", ["sync_job", "log_consumer"])

@@ -17,6 +17,8 @@ export interface Settings {
   readonly lingerMs: number;
   readonly logFormat: "flagedge" | "upstream";
   readonly tokens: TokenSettings;
+  /** Who may read /metrics; "" for nobody. */
+  readonly clientSecret: string;
   /** Lifetime of sticky assignments; null keeps them. */
   readonly materializationTtlSeconds: number | null;
 }
@@ -40,6 +42,7 @@ export function readSettings(env: Env): Settings {
       ttlSeconds: wholeNumber(env, "TOKEN_TTL_SECONDS", TOKEN_TTL_SECONDS, U32_MAX),
       format: text(env, "TOKEN_FORMAT") === "upstream" ? "upstream" : "flagedge",
     },
+    clientSecret: text(env, "CONFIDENCE_CLIENT_SECRET"),
     materializationTtlSeconds: materializationTtl > 0 ? materializationTtl : null,
   };
 }
@@ -63,6 +66,11 @@ export function queueOf(env: Env): Queue | null {
 /** The namespace of sticky assignments, if it is bound. */
 export function materializationsOf(env: Env): KVNamespace | null {
   return binding<KVNamespace>(env, "CONFIDENCE_MATERIALIZATIONS_KV");
+}
+
+/** The namespace of metrics, if it is bound. */
+export function metricsOf(env: Env): KVNamespace | null {
+  return binding<KVNamespace>(env, "CONFIDENCE_METRICS_KV");
 }
 
 function binding<Type>(env: Env, name: string): Type | null {

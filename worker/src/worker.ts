@@ -10,11 +10,12 @@ import { Cors } from "./cors";
 import { Delivery } from "./delivery";
 import { randomId } from "./ids";
 import { LogBook, type LogSink } from "./logs";
+import { Metrics, renderMetrics } from "./metrics";
 import { newStream, type Origin } from "./message";
 import type { Client, FlagView, Plan } from "./plan";
 import { readApplyRequest, readResolveRequest, RequestError, type ResolveRequest, type Sdk } from "./request";
 import { type Resolution, Resolver, UNSUPPORTED } from "./resolve";
-import { type Env, materializationsOf, queueOf, readSettings, type Settings } from "./settings";
+import { type Env, materializationsOf, metricsOf, queueOf, readSettings, type Settings } from "./settings";
 import { StickyRecords, writeMaterializations } from "./sticky";
 import { TokenBox } from "./token";
 import { UpstreamLogBook } from "./upstream_logs";
@@ -60,6 +61,8 @@ export class FlagWorker {
   readonly #cors: Cors;
   readonly #queue: Queue | null;
   readonly #materializations: KVNamespace | null;
+  readonly #metricsKv: KVNamespace | null;
+  readonly #metrics: Metrics | null;
 
   constructor(plan: Plan, env: Env) {
     this.#plan = plan;
@@ -71,6 +74,8 @@ export class FlagWorker {
     const stream = newStream(this.#settings.deployerVersion);
     const isUpstream = this.#settings.logFormat === "upstream";
     this.#book = isUpstream ? new UpstreamLogBook(this.#settings.deployerVersion) : new LogBook(stream);
+    this.#metricsKv = metricsOf(env);
+    this.#metrics = this.#metricsKv === null ? null : new Metrics(this.#metricsKv, stream.isolate);
     this.#delivery = new Delivery(this.#book, stream, this.#settings);
     this.#tokens = new TokenBox(this.#settings.tokens);
     this.#cors = new Cors(this.#settings.allowedOrigin);
@@ -114,6 +119,9 @@ export class FlagWorker {
       case "/v1/telemetry:upload":
         allow(request, "POST");
         return new Response(null, { status: 200, headers: this.#cors.headersFor(request) });
+      case "/metrics":
+        allow(request, "GET");
+        return this.#renderMetrics(request);
       case "/v1/state:etag":
         allow(request, "GET");
         return this.#json(request, this.#stateEtag());
@@ -156,6 +164,7 @@ export class FlagWorker {
     const { client, request, resolveRequest, atMs, attributes, context } = decided;
     const resolveId = randomId(32);
     const applies = resolveRequest.apply || this.#settings.forceApply;
+    this.#metrics?.add(resolution, (Date.now() - atMs) * 1000, context, atMs);
     if (this.#queue !== null) {
       this.#log(this.#queue, request, resolveRequest, client, resolution, { resolveId, atMs, applies, attributes }, context);
     }
@@ -245,6 +254,17 @@ export class FlagWorker {
     return `${this.#plan.account}\n${client.name}`;
   }
 
+  async #renderMetrics(request: Request): Promise<Response> {
+    const { clientSecret } = this.#settings;
+    const given = request.headers.get("authorization") ?? "";
+    if (clientSecret === "" || !(await areEqual(given, `ClientSecret ${clientSecret}`))) {
+      throw new Refusal(401, "unauthorized", "send the header Authorization: ClientSecret …");
+    }
+    const text = this.#metricsKv === null ? "" : await renderMetrics(this.#metricsKv);
+    const headers = { "content-type": "text/plain; version=0.0.4; charset=utf-8", "cache-control": "no-store" };
+    return new Response(request.method === "HEAD" ? null : text, { headers: { ...this.#cors.headersFor(request), ...headers } });
+  }
+
   #stateEtag(): string {
     return JSON.stringify({ etag: this.#settings.stateEtag || this.#plan.etag, version: this.#settings.deployerVersion });
   }
@@ -262,6 +282,7 @@ export class FlagWorker {
       flag_count: this.#plan.flagCount,
       ...parts,
       materializations: this.#materializations === null ? "missing" : "bound",
+      metrics: this.#metricsKv === null ? "missing" : "bound",
     });
   }
 
@@ -278,6 +299,13 @@ const TOKEN_PLACE = "\u0000";
 
 function allow(request: Request, method: "GET" | "POST"): void {
   if (request.method !== method && !(method === "GET" && request.method === "HEAD")) throw notAllowed(method);
+}
+
+/** Whether two texts are the same, in a time that does not tell where they differ. */
+async function areEqual(left: string, right: string): Promise<boolean> {
+  const digests = [left, right].map((text) => crypto.subtle.digest("SHA-256", new TextEncoder().encode(text)));
+  const [first, second] = (await Promise.all(digests)) as [ArrayBuffer, ArrayBuffer];
+  return crypto.subtle.timingSafeEqual(first, second);
 }
 
 function notAllowed(method: "GET" | "POST"): Refusal {

@@ -5,6 +5,8 @@
  */
 import { numberText, parseNumber, parseTimestamp, parseVersion, timestampOfNumber, compareText } from "../src/values";
 import { schemaOf, schemaSignature } from "../src/context_schema";
+import { latencyBucket } from "../src/latency";
+import { bucketLimit } from "../src/metrics";
 import { loadPlan } from "../src/plan";
 import { UnitHasher, unitText } from "../src/units";
 import { FlagWorker } from "../src/worker";
@@ -13,7 +15,7 @@ interface Batch {
   plan: string;
   bits: string;
   env: Record<string, unknown>;
-  kv?: { records: Record<string, string>; failing?: boolean };
+  kv?: { records: Record<string, string>; failing?: boolean; binding?: string };
   requests: { path: string; method?: string; headers?: Record<string, string>; body?: string }[];
 }
 
@@ -27,6 +29,8 @@ const functions: Record<string, (...args: never[]) => unknown> = {
   timestampOfNumber: (text: string) => timestampOfNumber(Number(text)) ?? null,
   parseVersion: (text: string) => parseVersion(text).parts,
   compareText,
+  latencyBucket,
+  bucketLimit,
   unitText: (value: unknown) => unitText(value) ?? null,
   schema: (context: Record<string, unknown>) => schemaOf(schemaSignature(context)),
   bucket: (prefix: string, unit: string, count: number) => {
@@ -50,7 +54,7 @@ function memoryKv(records: Record<string, string>, isFailing: boolean): object {
   };
   return {
     get: async (keys: string[]) => answer(new Map(keys.map((key) => [key, records[key] ?? null]))),
-    list: async ({ prefix }: { prefix: string }) => answer({ keys: Object.keys(records).filter((key) => key.startsWith(prefix)) }),
+    list: async ({ prefix }: { prefix: string }) => answer({ keys: Object.keys(records).filter((key) => key.startsWith(prefix)).map((name) => ({ name })), list_complete: true }),
     put: async (key: string, value: string) => void (records[key] = value),
   };
 }
@@ -60,7 +64,8 @@ async function runBatch(batch: Batch, context: ExecutionContext): Promise<unknow
   const queue = { send: async (message: string) => void messages.push(message) };
   const plan = loadPlan(batch.plan, Uint8Array.from(atob(batch.bits), (char) => char.charCodeAt(0)).buffer);
   const { kv } = batch;
-  const namespace = kv === undefined ? {} : { CONFIDENCE_MATERIALIZATIONS_KV: memoryKv(kv.records, kv.failing === true) };
+  const memory = kv === undefined ? null : memoryKv(kv.records, kv.failing === true);
+  const namespace = memory === null ? {} : { [kv?.binding ?? "CONFIDENCE_MATERIALIZATIONS_KV"]: memory };
   const worker = new FlagWorker(plan, { LOG_LINGER_MS: "0", flag_logs_queue: queue, ...namespace, ...batch.env });
   const waited: Promise<unknown>[] = [];
   const waiting = { waitUntil: (promise: Promise<unknown>) => void waited.push(promise) } as unknown as ExecutionContext;
