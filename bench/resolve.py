@@ -12,10 +12,7 @@ import itertools
 import json
 import os
 import random
-import shutil
-import subprocess
 import sys
-import tempfile
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -24,7 +21,7 @@ from typing import Any
 
 import confidence
 import httpx
-from workerd import COMPATIBILITY_DATE, find_workerd
+from workerd import run_workerd
 
 from bench.states import BenchState, real, wide
 from flagedge.wire import state_pb2
@@ -43,40 +40,16 @@ TARGETS = {
     "answer and log encoded": {"demo": 13, "wide": 28, "real": 23},
     "in process, net of floor": {"demo": 8, "wide": 15, "real": 18},
 }
-_CONFIG = """using Workerd = import "/workerd/workerd.capnp";
-const config :Workerd.Config = (
-  services = [(name = "main", worker = .main)],
-  sockets = [(name = "http", address = "127.0.0.1:0", http = (), service = "main")]
-);
-const main :Workerd.Worker = (
-  modules = [(name = "worker.js", esModule = embed "worker.js"), (name = "murmur3.wasm", wasm = embed "murmur3.wasm"),
-             (name = "official.wasm", wasm = embed "official.wasm")],
-  compatibilityDate = "%s"
-);
-"""
 
 
 @contextmanager
 def run_subjects() -> Iterator[str]:
     """All subjects in one workerd, pinned to one core where the machine allows; its URL."""
-    with tempfile.TemporaryDirectory() as directory:
-        for path in (BENCH_BUNDLE / "worker.js", BENCH_BUNDLE / "murmur3.wasm"):
-            shutil.copy(path, directory)
-        shutil.copy(OFFICIAL_WASM, Path(directory, "official.wasm"))
-        config = Path(directory, "config.capnp")
-        config.write_text(_CONFIG % COMPATIBILITY_DATE)
-        read_end, write_end = os.pipe()
-        command = [find_workerd(), "serve", str(config), f"--control-fd={write_end}"]
-        process = subprocess.Popen(command, pass_fds=[write_end])
-        os.close(write_end)
+    wasm = {"murmur3.wasm": BENCH_BUNDLE / "murmur3.wasm", "official.wasm": OFFICIAL_WASM}
+    with run_workerd(BENCH_BUNDLE / "worker.js", wasm=wasm) as (url, process_id):
         if hasattr(os, "sched_setaffinity"):
-            os.sched_setaffinity(process.pid, {max(os.sched_getaffinity(0))})
-        try:
-            with os.fdopen(read_end) as control:
-                yield f"http://127.0.0.1:{json.loads(control.readline())['port']}"
-        finally:
-            process.kill()
-            process.wait()
+            os.sched_setaffinity(process_id, {max(os.sched_getaffinity(0))})
+        yield url
 
 
 def bodies_for(subject: BenchState, draw: random.Random, count: int) -> list[str]:

@@ -8,7 +8,7 @@ import os
 import shutil
 import subprocess
 import tempfile
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,6 +16,7 @@ from typing import Any
 
 import httpx
 
+from local_edge.process import find_workerd
 from sync_job.compile import Plan, compile_plan
 from sync_job.decode import decode_state
 
@@ -29,22 +30,10 @@ const config :Workerd.Config = (
   sockets = [(name = "http", address = "127.0.0.1:0", http = (), service = "main")]
 );
 const main :Workerd.Worker = (
-  modules = [(name = "worker.js", esModule = embed "worker.js"), (name = "murmur3.wasm", wasm = embed "murmur3.wasm")],
-  compatibilityDate = "%s"
+  modules = [(name = "worker.js", esModule = embed "worker.js"){wasm}],
+  compatibilityDate = "{date}"
 );
 """
-
-
-def find_workerd() -> str:
-    """Path of the workerd binary that npm installed."""
-    package = REPOSITORY / "worker/node_modules/workerd"
-    found = subprocess.run(
-        ["node", "-p", "require(process.argv[1]).default", str(package / "lib/main.js")],
-        capture_output=True,
-        text=True,
-        check=False,
-    )
-    return found.stdout.strip() or str(package / "bin/workerd")
 
 
 @dataclass(frozen=True, slots=True)
@@ -124,22 +113,28 @@ class TestWorker:
 @contextmanager
 def run_test_worker() -> Iterator[TestWorker]:
     """Start workerd with the test entry point; it ends with the block."""
+    with run_workerd(TEST_BUNDLE / "worker.js", wasm={"murmur3.wasm": TEST_BUNDLE / "murmur3.wasm"}) as (url, _):
+        worker = TestWorker(url)
+        yield worker
+        worker.http.close()
+
+
+@contextmanager
+def run_workerd(script: Path, *, wasm: Mapping[str, Path]) -> Iterator[tuple[str, int]]:
+    """Serve a script that imports wasm modules by name, on a free port; its URL and the process id."""
     with tempfile.TemporaryDirectory() as directory:
-        for name in ("worker.js", "murmur3.wasm"):
-            shutil.copy(TEST_BUNDLE / name, directory)
+        for name, path in {"worker.js": script, **wasm}.items():
+            shutil.copy(path, Path(directory, name))
         config = Path(directory, "config.capnp")
-        config.write_text(_CONFIG % COMPATIBILITY_DATE)
+        modules = "".join(f', (name = "{name}", wasm = embed "{name}")' for name in wasm)
+        config.write_text(_CONFIG.replace("{wasm}", modules).replace("{date}", COMPATIBILITY_DATE))
         read_end, write_end = os.pipe()
-        process = subprocess.Popen(
-            [find_workerd(), "serve", str(config), f"--control-fd={write_end}"], pass_fds=[write_end]
-        )
+        workerd = find_workerd(None, os.environ, REPOSITORY)
+        process = subprocess.Popen([workerd, "serve", str(config), f"--control-fd={write_end}"], pass_fds=[write_end])
         os.close(write_end)
         try:
             with os.fdopen(read_end) as control:
-                port = json.loads(control.readline())["port"]
-            worker = TestWorker(f"http://127.0.0.1:{port}")
-            yield worker
-            worker.http.close()
+                yield f"http://127.0.0.1:{json.loads(control.readline())['port']}", process.pid
         finally:
             process.kill()
             process.wait()

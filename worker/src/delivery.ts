@@ -50,7 +50,6 @@ export class Delivery {
     for (const delay of [...RETRY_DELAYS_MS, -1]) {
       try {
         await queue.send(message, { contentType: this.#book.contentType });
-        this.#stream.droppedCount = 0;
         return;
       } catch (error) {
         if (delay < 0) return this.#giveUp(message, error);
@@ -65,7 +64,8 @@ export class Delivery {
       this.#pending.push(message);
       return;
     }
-    this.#stream.droppedCount += 1;
+    // What the lost message would have told of is lost with it, unless the next one does.
+    this.#stream.droppedCount += 1 + Number(/"dropped_count":(\d+)/.exec(message)?.[1] ?? 0);
     console.error(JSON.stringify({ event: "message.dropped", error: String(error), dropped: this.#stream.droppedCount }));
   }
 }

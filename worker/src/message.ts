@@ -46,7 +46,7 @@ function isSameOrigin(left: Origin, right: Origin): boolean {
 export interface Stream {
   readonly isolate: string;
   nextSeq: number;
-  /** Messages given up since the last one that was delivered. */
+  /** Messages given up that no later message has told of yet. */
   droppedCount: number;
   readonly workerVersion: string;
 }
@@ -242,10 +242,12 @@ export class OpenMessage {
       client,
       ...schemaOf(signature),
     }));
+    const droppedCount = stream.droppedCount;
+    stream.droppedCount = 0;
     return (
       `{"format":"${LOG_FORMAT}","isolate":"${stream.isolate}","seq":${stream.nextSeq++},"sent_at_ms":${nowMs},` +
       `"state_etag":${JSON.stringify(this.plan.etag)},"worker_version":${JSON.stringify(stream.workerVersion)},` +
-      `"row_count":${rowCount},"dropped_count":${stream.droppedCount},` +
+      `"row_count":${rowCount},"dropped_count":${droppedCount},` +
       `"clients":[${this.clients.parts.join()}],"origins":[${this.origins.parts.join()}],` +
       `"units":[${this.units.join()}],"outcomes":[${this.outcomes.join()}],` +
       `"resolves":{"id":[${this.resolveIds.join()}],"at_ms":[${this.resolveTimes.join()}],"origin":[${this.resolveOrigins.join()}]},` +
