@@ -9,9 +9,19 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import structlog
 from workerd import TestWorker, run_test_worker
 
 SHARED = Path(os.environ.get("FLAGEDGE_SHARED", Path(__file__).resolve().parents[2] / "shared"))
+
+
+@pytest.fixture(autouse=True)
+def fresh_logging() -> Iterator[None]:
+    """No test logs into what another one had for stderr."""
+    structlog.reset_defaults()
+    yield
+    structlog.reset_defaults()
+    structlog.contextvars.clear_contextvars()
 
 
 @pytest.fixture(scope="session")

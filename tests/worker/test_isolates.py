@@ -40,7 +40,6 @@ class Deployed:
             }
         )
         self.cloudflare = Cloudflare(api_token=Secret("t"), base_url=edge.api_url)
-        self.deploy()
 
     def deploy(self) -> None:
         """Deploy again: a fresh isolate."""
@@ -75,8 +74,9 @@ class Deployed:
 def deployed(tmp_path: Path) -> Iterator[Deployed]:
     with LocalEdge(dir=tmp_path / "edge", grace_s=1) as edge:
         deployed = Deployed(edge)
-        yield deployed
-        deployed.cloudflare.close()
+        with deployed.cloudflare:
+            deployed.deploy()
+            yield deployed
 
 
 def test_concurrent_requests_log_every_row(deployed: Deployed) -> None:
