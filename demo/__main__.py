@@ -20,12 +20,12 @@ from typing import Any
 
 import httpx
 import shop
+from operators import operator_environ
 from rich.console import Console
 from rich.progress import track
 from rich.table import Table
 
 from flagedge.errors import FlagedgeError
-from local_edge.cdn import state_name
 from local_edge.server import LocalEdge
 
 FOLDER = Path("build/demo")
@@ -103,15 +103,15 @@ def _environ(edge: LocalEdge) -> dict[str, str]:
     """The settings of an operator, pointing at loopback."""
     kept = {name: value for name, value in os.environ.items() if name in {"PATH", "HOME", "LANG", "TERM"}}
     accounts = httpx.get(f"{edge.api_url}/accounts", headers={"authorization": "Bearer demo"}).json()["result"]
-    return kept | {
-        "CLOUDFLARE_API_TOKEN": "demo",
-        "CLOUDFLARE_ACCOUNT_ID": accounts[0]["id"],
-        "CLOUDFLARE_API_BASE_URL": edge.api_url,
-        "CONFIDENCE_CLIENT_SECRET": shop.WEB_SECRET,
-        "CONFIDENCE_RESOLVER_STATE_URL": f"{edge.cdn_url}/{state_name(shop.WEB_SECRET)}",
-        "DATABASE": str(DATABASE),
-        "LOG_LEVEL": "warning",
-    }
+    return (
+        kept
+        | operator_environ(edge, shop.WEB_SECRET)
+        | {
+            "CLOUDFLARE_ACCOUNT_ID": accounts[0]["id"],
+            "DATABASE": str(DATABASE),
+            "LOG_LEVEL": "warning",
+        }
+    )
 
 
 def _step(title: str, what: str) -> None:

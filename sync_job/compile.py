@@ -64,7 +64,12 @@ class _PlanCompiler:
         self._targeting.attribute_number("targeting_key")
         credentials = self._credentials()
         flags = {flag.name: flag for flag in self._state.flags}
-        shown = {name: flag for name, flag in flags.items() if self._is_shown(flag, credentials)}
+        seeing = {client.name for client, _ in credentials.values()}
+        shown = {
+            name: flag
+            for name, flag in flags.items()
+            if flag.state == state_pb2.Flag.ACTIVE and not seeing.isdisjoint(flag.clients)
+        }
         numbers = {name: number for number, name in enumerate(shown)}
         compiled_flags = [self._flag(flag) for flag in shown.values()]
         plan = {
@@ -94,12 +99,6 @@ class _PlanCompiler:
             if credential.name.startswith(client.name + "/") and credential.HasField("client_secret")
         }
 
-    def _is_shown(
-        self, flag: state_pb2.Flag, credentials: dict[str, tuple[state_pb2.Client, state_pb2.ClientCredential]]
-    ) -> bool:
-        seeing = {client.name for client, _ in credentials.values()}
-        return flag.state == state_pb2.Flag.ACTIVE and not seeing.isdisjoint(flag.clients)
-
     def _client(
         self,
         entry: tuple[state_pb2.Client, state_pb2.ClientCredential],
@@ -126,12 +125,13 @@ class _PlanCompiler:
 
     def _flag_view(self, flag: state_pb2.Flag, number: int, environments: set[str]) -> Json:
         """The flag's number; with the numbers of the rules that hold in these environments, if not all do."""
+        live = self._live_rules(flag)
         rules = [
             index
-            for index, rule in enumerate(self._live_rules(flag))
+            for index, rule in enumerate(live)
             if not rule.environments or not environments.isdisjoint(rule.environments)
         ]
-        return number if len(rules) == len(self._live_rules(flag)) else [number, rules]
+        return number if len(rules) == len(live) else [number, rules]
 
     # Flags
 

@@ -24,9 +24,9 @@ from builders import (
     state,
     variant,
 )
+from operators import operator_environ
 from segments import eq, segment
 
-from local_edge.cdn import state_name
 from local_edge.server import LocalEdge
 from sync_job.cli import main
 
@@ -87,12 +87,7 @@ def evaluate(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, sdk_python: Path) 
     )
     with LocalEdge(dir=tmp_path / "edge", grace_s=0.5) as edge:
         edge.publish_state(SECRET, built)
-        for name, value in {
-            "CLOUDFLARE_API_TOKEN": "t",
-            "CLOUDFLARE_API_BASE_URL": edge.api_url,
-            "CONFIDENCE_CLIENT_SECRET": SECRET,
-            "CONFIDENCE_RESOLVER_STATE_URL": f"{edge.cdn_url}/{state_name(SECRET)}",
-        }.items():
+        for name, value in operator_environ(edge, SECRET).items():
             monkeypatch.setenv(name, value)
         assert main(["run"]) == 0
         url = edge.worker_url("confidence-cloudflare-resolver")

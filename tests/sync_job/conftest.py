@@ -8,8 +8,8 @@ from pathlib import Path
 
 import pytest
 import shop
+from operators import operator_environ
 
-from local_edge.cdn import state_name
 from local_edge.server import LocalEdge
 
 
@@ -23,8 +23,7 @@ class Operator:
     def publish(self, state: bytes, *, encrypted: bool = False) -> None:
         """Put a state where the CDN serves it, and point the settings at it."""
         self.edge.publish_state(shop.WEB_SECRET, state, encrypted=encrypted)
-        name = state_name(shop.WEB_SECRET, encrypted=encrypted)
-        self.environ["CONFIDENCE_RESOLVER_STATE_URL"] = f"{self.edge.cdn_url}/{name}"
+        self.environ |= operator_environ(self.edge, shop.WEB_SECRET, encrypted=encrypted)
 
 
 @pytest.fixture
@@ -32,10 +31,5 @@ def operator(tmp_path: Path) -> Iterator[Operator]:
     """An operator of an account on loopback, the shop's state published."""
     with LocalEdge(dir=tmp_path / "edge", grace_s=0.5) as edge:
         operator = Operator(edge)
-        operator.environ |= {
-            "CLOUDFLARE_API_TOKEN": "token-of-the-operator",
-            "CLOUDFLARE_API_BASE_URL": edge.api_url,
-            "CONFIDENCE_CLIENT_SECRET": shop.WEB_SECRET,
-        }
         operator.publish(shop.shop_payload())
         yield operator

@@ -12,10 +12,10 @@ from typing import Any
 import httpx
 import pytest
 import shop
+from operators import operator_environ
 
 from flagedge.cloudflare import Cloudflare
 from flagedge.settings import Secret
-from local_edge.cdn import state_name
 from local_edge.server import LocalEdge
 from sync_job import job
 from sync_job.settings import read_sync_settings
@@ -30,15 +30,7 @@ class Deployed:
     def __init__(self, edge: LocalEdge) -> None:
         self.edge = edge
         edge.publish_state(shop.WEB_SECRET, shop.shop_payload())
-        self._settings = read_sync_settings(
-            {
-                "CLOUDFLARE_API_TOKEN": "t",
-                "CLOUDFLARE_API_BASE_URL": edge.api_url,
-                "CONFIDENCE_CLIENT_SECRET": shop.WEB_SECRET,
-                "CONFIDENCE_RESOLVER_STATE_URL": f"{edge.cdn_url}/{state_name(shop.WEB_SECRET)}",
-                "LOG_LINGER_MS": "100",
-            }
-        )
+        self._settings = read_sync_settings(operator_environ(edge, shop.WEB_SECRET) | {"LOG_LINGER_MS": "100"})
         self.cloudflare = Cloudflare(api_token=Secret("t"), base_url=edge.api_url)
 
     def deploy(self) -> None:

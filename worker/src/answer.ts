@@ -42,12 +42,12 @@ function makeFragment(outcome: Outcome, applies: boolean): string {
 }
 
 /** JSON text in ASCII: V8 joins and encodes one-byte strings without looking at them. */
-export function asciiJson(text: string): string {
+function asciiJson(text: string): string {
   return JSON.stringify(text).replace(/[\u0080-\uffff]/g, (char) => `\\u${char.charCodeAt(0).toString(16).padStart(4, "0")}`);
 }
 
 /** Make V8 copy a string that it holds as a tree of parts: kept strings are read often. */
-export function flatten(text: string): string {
+function flatten(text: string): string {
   Number(text.charCodeAt(0));
   return text;
 }

@@ -7,7 +7,7 @@
 import { Bits, type BitsJson } from "./bits";
 import { buildCriterion, type Criterion, type TestJson } from "./criteria";
 
-export const PLAN_FORMAT = 1;
+const PLAN_FORMAT = 1;
 
 type ExpressionJson = boolean | number | ["!", ExpressionJson] | ["&" | "|", ...ExpressionJson[]];
 export type BloomJson = readonly [hashCount: number, bitCount: number, offset: number, length: number];
@@ -268,10 +268,10 @@ export class Client {
 }
 
 /** The attribute that a blank selector looks at; the compiler gives it the first number. */
-export const TARGETING_KEY = 0;
+const TARGETING_KEY = 0;
 
 /** A plan of an unknown format, or none at all. */
-export class PlanError extends Error {}
+class PlanError extends Error {}
 
 export class Plan {
   readonly etag: string;

@@ -108,7 +108,7 @@ async function isIncluded(kv: KVNamespace, { unit, materialization }: Wish): Pro
 }
 
 /** The KV key of a record. */
-export async function keyOf({ unit, materialization, rule }: Wish): Promise<string> {
+async function keyOf({ unit, materialization, rule }: Wish): Promise<string> {
   const prefix = prefixOf(unit, materialization);
   const key = prefix + escapePart(rule);
   if (utf8.encode(key).length <= KEY_MAX_BYTES) return key;

@@ -59,7 +59,7 @@ function memoryKv(records: Record<string, string>, isFailing: boolean): object {
   };
 }
 
-async function runBatch(batch: Batch, context: ExecutionContext): Promise<unknown> {
+async function runBatch(batch: Batch): Promise<unknown> {
   const messages: string[] = [];
   const queue = { send: async (message: string) => void messages.push(message) };
   const plan = loadPlan(batch.plan, Uint8Array.from(atob(batch.bits), (char) => char.charCodeAt(0)).buffer);
@@ -77,14 +77,13 @@ async function runBatch(batch: Batch, context: ExecutionContext): Promise<unknow
     answers.push({ status: response.status, body: await response.text() });
   }
   await Promise.all(waited);
-  context.passThroughOnException?.();
   return { answers, messages, records: kv?.records ?? {} };
 }
 
 export default {
-  async fetch(request: Request, _env: unknown, context: ExecutionContext): Promise<Response> {
+  async fetch(request: Request): Promise<Response> {
     const { pathname } = new URL(request.url);
-    if (pathname === "/batch") return Response.json(await runBatch((await request.json()) as Batch, context));
+    if (pathname === "/batch") return Response.json(await runBatch((await request.json()) as Batch));
     const calls = (await request.json()) as { name: string; args: never[] }[];
     return Response.json(calls.map(({ name, args }) => functions[name]?.(...args) ?? null));
   },
