@@ -107,8 +107,8 @@ def _verify(connection: duckdb.DuckDBPyConnection, rows: dict[str, int], *, load
     """Hold what was written against what the messages hold, by a statement that shares nothing with the writing."""
     held = _fetch_one(
         connection,
-        "select count(*), coalesce(sum(len(message.exposures.outcome)), 0), "
-        "coalesce(sum(len(message.fallthroughs.outcome)), 0), coalesce(sum(len(message.counts.outcome)), 0) "
+        "select count(*), coalesce(sum(len(exposures.outcome)), 0), "
+        "coalesce(sum(len(fallthroughs.outcome)), 0), coalesce(sum(len(counts.outcome)), 0) "
         "from decoded",
     )
     written = (loaded_count, rows["exposures"], rows["fallthrough_exposures"], rows["resolve_counts"])

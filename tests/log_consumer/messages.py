@@ -24,16 +24,6 @@ class Fallthrough:
     unit: str = "visitor-17"
     selector: str = "visitor_id"
 
-    def outcome(self, flag: str) -> dict[str, str]:
-        return {
-            "flag": flag,
-            "kind": "fallthrough",
-            "rule": self.rule,
-            "segment": self.segment,
-            "assignment_id": self.assignment_id,
-            "targeting_key_selector": self.selector,
-        }
-
 
 @dataclass(frozen=True)
 class Decided:
@@ -49,20 +39,6 @@ class Decided:
     selector: str = "visitor_id"
     fallthroughs: tuple[Fallthrough, ...] = ()
     applied_at_ms: int | None = None
-
-    def outcome(self) -> dict[str, str]:
-        if self.reason != "MATCH":
-            return {"flag": self.flag, "kind": "no_match", "reason": self.reason}
-        known = {
-            "flag": self.flag,
-            "kind": "match",
-            "reason": "MATCH",
-            "rule": self.rule,
-            "segment": self.segment,
-            "variant": self.variant,
-            "assignment_id": self.assignment_id,
-        }
-        return {key: value for key, value in known.items() if value} | {"targeting_key_selector": self.selector}
 
 
 @dataclass(frozen=True)
@@ -94,13 +70,55 @@ def request(*flags: Decided, **changes: Any) -> Request:
 
 
 @dataclass
+class _Outcomes:
+    """What was decided, in levels: flags, rules by flag, outcomes by rule. An entry is a tuple; columns come last."""
+
+    flags: list[str | None] = field(default_factory=list)
+    selectors: list[str] = field(default_factory=list)
+    rules: list[tuple[Any, ...]] = field(default_factory=list)
+    reasons: list[str] = field(default_factory=list)
+    outcomes: list[tuple[Any, ...]] = field(default_factory=list)
+
+    def add_decided(self, flag: Decided) -> int:
+        if flag.reason != "MATCH":
+            return self._add(flag.flag, -1, flag.reason)
+        rule = self._add_rule(flag.flag, flag) if flag.rule else -1
+        return self._add(flag.flag, rule, "MATCH", variant=flag.variant, assignment_id=flag.assignment_id)
+
+    def add_fallthrough(self, flag: str, passed: Fallthrough) -> int:
+        rule = self._add_rule(flag, passed)
+        return self._add(flag, rule, "FALLTHROUGH", assignment_id=passed.assignment_id)
+
+    def _add(self, flag: str, rule: int, reason: str, *, variant: str = "", assignment_id: str = "") -> int:
+        names = (_shorten(name, f"{flag}/variants/") for name in (variant, assignment_id))
+        return _index(self.outcomes, (self._add_flag(flag), rule, _index(self.reasons, reason), *names))
+
+    def _add_rule(self, flag: str, names: Decided | Fallthrough) -> int:
+        rule, segment = _shorten(names.rule, f"{flag}/rules/"), _shorten(names.segment, "segments/")
+        return _index(self.rules, (self._add_flag(flag), rule, segment, _index(self.selectors, names.selector)))
+
+    def _add_flag(self, flag: str) -> int:
+        return _index(self.flags, _shorten(flag, "flags/"))
+
+    def dictionaries(self) -> dict[str, Any]:
+        """Its keys of the message."""
+        return {
+            "flags": self.flags,
+            "selectors": self.selectors,
+            "rules": _columns(self.rules, "flag", "rule", "segment", "selector"),
+            "reasons": self.reasons,
+            "outcomes": _columns(self.outcomes, "flag", "rule", "reason", "variant", "assignment_id"),
+        }
+
+
+@dataclass
 class _Columns:
     """The dictionaries and columns of a message while it is filled."""
 
     clients: list[Any] = field(default_factory=list)
     origins: list[Any] = field(default_factory=list)
     units: list[Any] = field(default_factory=list)
-    outcomes: list[Any] = field(default_factory=list)
+    outcomes: _Outcomes = field(default_factory=_Outcomes)
     resolves: dict[str, list[Any]] = field(default_factory=lambda: {"id": [], "at_ms": [], "origin": []})
     exposures: dict[str, list[Any]] = field(default_factory=lambda: {"resolve": [], "outcome": [], "unit": []})
     fallthroughs: dict[str, list[Any]] = field(default_factory=lambda: {"exposure": [], "outcome": [], "unit": []})
@@ -116,19 +134,19 @@ class _Columns:
             self.add_flag(flag, client=client, at_ms=made.at_ms)
 
     def add_flag(self, flag: Decided, *, client: int, at_ms: int) -> None:
-        outcome = self.count(client, flag.outcome())
+        outcome = self.outcomes.add_decided(flag)
+        self.count(client, outcome)
         unit = -1 if flag.unit is None else _index(self.units, flag.unit)
         _append(self.exposures, resolve=len(self.resolves["id"]) - 1, outcome=outcome, unit=unit)
         self.applied_at_ms.append(at_ms if flag.applied_at_ms is None else flag.applied_at_ms)
         for passed in flag.fallthroughs:
-            passed_outcome = self.count(client, passed.outcome(flag.flag))
+            outcome = self.outcomes.add_fallthrough(flag.flag, passed)
+            self.count(client, outcome)
             exposure = len(self.exposures["outcome"]) - 1
-            _append(self.fallthroughs, exposure=exposure, outcome=passed_outcome, unit=_index(self.units, passed.unit))
+            _append(self.fallthroughs, exposure=exposure, outcome=outcome, unit=_index(self.units, passed.unit))
 
-    def count(self, client: int, outcome: dict[str, str]) -> int:
-        index = _index(self.outcomes, outcome)
-        self.counts[client, index] = self.counts.get((client, index), 0) + 1
-        return index
+    def count(self, client: int, outcome: int) -> None:
+        self.counts[client, outcome] = self.counts.get((client, outcome), 0) + 1
 
 
 def message(*requests: Request, isolate: str = ISOLATE, seq: int = 0, **changes: Any) -> dict[str, Any]:
@@ -155,7 +173,7 @@ def message(*requests: Request, isolate: str = ISOLATE, seq: int = 0, **changes:
         "clients": columns.clients,
         "origins": columns.origins,
         "units": columns.units,
-        "outcomes": columns.outcomes,
+        **columns.outcomes.dictionaries(),
         "resolves": columns.resolves,
         "exposures": exposures,
         "fallthroughs": columns.fallthroughs,
@@ -199,6 +217,19 @@ def _index(dictionary: list[Any], value: Any) -> int:
     if value not in dictionary:
         dictionary.append(value)
     return dictionary.index(value)
+
+
+def _shorten(name: str, prefix: str) -> str | None:
+    """A name without what its place says; None for none."""
+    if not name:
+        return None
+    is_short = name.startswith(prefix) and not name.startswith("/", len(prefix))
+    return name.removeprefix(prefix) if is_short else f"/{name}"
+
+
+def _columns(entries: list[tuple[Any, ...]], *names: str) -> dict[str, list[Any]]:
+    """Entries as columns, with every column there when there is no entry."""
+    return {name: [entry[i] for entry in entries] for i, name in enumerate(names)}
 
 
 def _append(columns: dict[str, list[Any]], **row: Any) -> None:

@@ -77,6 +77,79 @@ def test_indexes_point_into_their_own_message(deliver: Deliver, store: Store) ->
     ]
 
 
+FLAGS = ["flags/a", "flags/", "a", "flags//a", "/flags/a", "größe 🦆/é", "rules"]
+NAMES = [
+    "{}x",
+    "{}x/y",
+    "{}",  # the prefix alone
+    "{}/x",
+    "{}{}x",
+    "{}größe-🦆-é",
+    "{}\"'\\x",
+    "/{}x",
+    "elsewhere/x",
+    "flags/other/rules/x",
+    "flags",  # almost the prefix
+    "/",
+    "//x//",
+    "/\u0301x",  # a combining mark, which is one letter with the slash
+    " ",
+    "null",
+]
+
+
+@pytest.mark.parametrize("flag", FLAGS)
+def test_names_come_out_in_full(deliver: Deliver, store: Store, flag: str) -> None:
+    """Whatever a flag, rule, segment, variant or assignment is called, the tables have it as the state has it."""
+    bodies, exposed, passed, counted = [], [], [], []
+    for seq, name in enumerate(NAMES):
+        prefixes = ("flags/", f"{flag}/rules/", "segments/", f"{flag}/variants/")
+        other, rule, segment, variant = (name.replace("{}", prefix) for prefix in prefixes)
+        through = Fallthrough(rule=rule, segment=segment, assignment_id=variant)
+        names = {"flag": flag, "rule": rule, "segment": segment, "variant": variant, "assignment_id": variant}
+        bodies.append(body(request(decided(**names, fallthroughs=(through,)), no_match(other)), seq=seq))
+        exposed += [(seq, flag, rule, segment, variant, variant), (seq, other, None, None, None, None)]
+        passed.append((seq, flag, rule, segment, variant))
+        counted += [(seq, "match", flag, rule, variant, variant), (seq, "fallthrough", flag, rule, None, variant)]
+        counted.append((seq, "no_match", other, None, None, None))
+    deliver(*bodies)
+    columns = "seq, flag, rule, segment, variant, assignment_id"
+    assert ask(store, f"select {columns} from exposures order by seq, reason") == exposed
+    columns = "seq, flag, rule, segment, assignment_id"
+    assert ask(store, f"select {columns} from fallthrough_exposures order by seq") == passed
+    columns = "seq, kind, flag, rule, variant, assignment_id"
+    assert sorted(ask(store, f"select {columns} from resolve_counts"), key=repr) == sorted(counted, key=repr)
+
+
+def test_what_has_no_name_is_null(deliver: Deliver, store: Store) -> None:
+    """A token knows no segment of a rule that was passed; a client default has no variant, an error no rule."""
+    unknown = Fallthrough(segment="", assignment_id="")
+    default = decided(segment="", variant="", assignment_id="", fallthroughs=(unknown,))
+    deliver(body(request(default, decided(flag="flags/e", rule="", variant=""), no_match("flags/f", "ERROR"))))
+    columns = "flag, rule, segment, variant, assignment_id, targeting_key_selector"
+    assert ask(store, f"select {columns}, reason, is_default from exposures order by flag") == [
+        ("flags/a", "flags/a/rules/r", None, None, None, "visitor_id", "MATCH", True),
+        ("flags/e", None, None, None, "flags/a/variants/on", None, "MATCH", True),
+        ("flags/f", None, None, None, None, None, "ERROR", True),
+    ]
+    assert ask(store, "select rule, segment, assignment_id, targeting_key_selector from fallthrough_exposures") == [
+        ("flags/a/rules/holdout", None, None, "visitor_id")
+    ]
+
+
+def test_a_name_that_cannot_be_built_otherwise_is_read(deliver: Deliver, store: Store) -> None:
+    """A name behind a slash is whole although it could be short, and the empty name stands behind one too."""
+    built = message(request(decided(unit="u1"), decided(unit="u2", flag="", rule="/x", variant="v")))
+    assert built["flags"] == ["a", None]
+    built["flags"] = ["/flags/a", "/"]
+    built["rules"]["rule"] = ["/flags/a/rules/r", "/"]
+    deliver(compact(built))
+    assert ask(store, "select targeting_key, flag, rule, variant from exposures order by all") == [
+        ("u1", "flags/a", "flags/a/rules/r", "flags/a/variants/on"),
+        ("u2", "", "", "v"),
+    ]
+
+
 def test_what_has_no_variant_is_a_default(deliver: Deliver, store: Store) -> None:
     """The client default is a MATCH without a variant; it and every other reason count as default."""
     deliver(body(request(decided(), decided(flag="flags/d", variant=""), no_match(reason="TARGETING_KEY_ERROR"))))
@@ -117,10 +190,11 @@ def test_counts_schemas_and_telemetry_land(deliver: Deliver, store: Store) -> No
     schemas = [{"client": 0, "schema": {"visitor_id": "STRING_KIND"}, "semantic_types": {}}]
     latency = {"sum_us": 1000, "count": 1, "buckets": {"54": 1}}
     telemetry = {"resolve_count": 1, "error_count": 2, "latency": latency}
-    twice = request(decided(), decided(), no_match())
+    twice = request(decided(), decided(fallthroughs=(Fallthrough(),)), no_match())
     deliver(body(twice, schemas=schemas, telemetry=telemetry))
-    counts = ask(store, "select flag, kind, reason, resolve_count, client from resolve_counts order by flag")
+    counts = ask(store, "select flag, kind, reason, resolve_count, client from resolve_counts order by all")
     assert counts == [
+        ("flags/a", "fallthrough", None, 1, "clients/web"),
         ("flags/a", "match", "MATCH", 2, "clients/web"),
         ("flags/b", "no_match", "NO_SEGMENT_MATCH", 1, "clients/web"),
     ]
@@ -133,8 +207,8 @@ def test_counts_schemas_and_telemetry_land(deliver: Deliver, store: Store) -> No
 
 def test_a_message_of_telemetry_alone_lands(deliver: Deliver, store: Store) -> None:
     """Empty dictionaries and columns are whole ones."""
-    none: dict[str, Any] = {name: [] for name in ("clients", "origins", "units", "outcomes")}
-    columns = ("resolves", "exposures", "fallthroughs", "counts")
+    none: dict[str, Any] = {name: [] for name in ("clients", "origins", "units", "flags", "selectors", "reasons")}
+    columns = ("rules", "outcomes", "resolves", "exposures", "fallthroughs", "counts")
     none |= {name: {key: [] for key in message()[name]} for name in columns}
     assert deliver(body(**none, row_count=0, telemetry={"resolve_count": 0, "error_count": 3})).loaded_count == 1
     assert ask(store, "select error_count, latency_sum_us from telemetry") == [(3, None)]
@@ -195,6 +269,19 @@ def _with_column(table: str, column: str, values: Any) -> str:
     return compact(built | {table: built[table] | {column: values}})
 
 
+def _fall_through_without_rule() -> str:
+    """The reason stands twice in its dictionary, and the second is the one that is meant."""
+    built = message(request(no_match(), decided(fallthroughs=(Fallthrough(),)), no_match()))
+    outcomes = built["outcomes"]
+    assert outcomes["reason"] == [0, 1, 2]
+    again = {"rule": [-1, 0, -1], "reason": [0, 1, 3]}
+    return compact(built | {"outcomes": outcomes | again, "reasons": [*built["reasons"], "FALLTHROUGH"]})
+
+
+LEVELS = {
+    "rules": ("flag", "rule", "segment", "selector"),
+    "outcomes": ("flag", "rule", "reason", "variant", "assignment_id"),
+}
 POISON = {
     "empty": ("", "not JSON"),
     "text": ("poison", "not JSON"),
@@ -214,8 +301,24 @@ POISON = {
     "sent in year 300,000": (body(sent_at_ms=9 * 10**15), "envelope key missing or of wrong type"),
     "no units": (_without("units"), "dictionary missing, or an entry without its keys"),
     "units an object": (body(units={"a": 1}), "dictionary missing, or an entry without its keys"),
-    "outcome without flag": (body(outcomes=[{"kind": "match"}]), "dictionary missing, or an entry without its keys"),
-    "outcome null": (body(outcomes=[None]), "dictionary missing, or an entry without its keys"),
+    "flags null": (body(flags=None), "dictionary missing, or an entry without its keys"),
+    "flag null": (body(flags=[None]), "dictionary missing, or an entry without its keys"),
+    "selector null": (body(selectors=[None]), "dictionary missing, or an entry without its keys"),
+    "reason null": (body(reasons=[None]), "dictionary missing, or an entry without its keys"),
+    "no rules": (_without("rules"), "dictionary missing, or an entry without its keys"),
+    "rule null": (_with_column("rules", "rule", [None]), "dictionary missing, or an entry without its keys"),
+    "no outcomes": (_without("outcomes"), "column missing or of another length"),
+    "outcomes a list": (
+        body(outcomes=[{"flag": "flags/a", "kind": "no_match", "reason": "ERROR"}]),
+        "column missing or of another length",
+    ),
+    **{
+        f"{table}.{column} {how}": (_with_column(table, column, values), "column missing or of another length")
+        for table, columns in LEVELS.items()
+        for column in columns
+        for how, values in {"missing": None, "empty": []}.items()
+        if (table, column, how) != ("rules", "rule", "missing")
+    },
     "exposures a list": (body(exposures=[]), "column missing or of another length"),
     "no counts": (_without("counts"), "column missing or of another length"),
     "long column": (_with_column("exposures", "unit", [0, 0]), "column missing or of another length"),
@@ -224,6 +327,17 @@ POISON = {
     "unit beyond": (_with_column("exposures", "unit", [1]), "index out of its dictionary"),
     "unit -2": (_with_column("exposures", "unit", [-2]), "index out of its dictionary"),
     "outcome -1": (_with_column("exposures", "outcome", [-1]), "index out of its dictionary"),
+    **{
+        f"{table}.{column} {index}": (_with_column(table, column, [index]), "index out of its dictionary")
+        for table, column in [("rules", "flag"), ("rules", "selector"), ("outcomes", "flag"), ("outcomes", "reason")]
+        for index in (-1, 1, None, "x")
+    },
+    **{
+        f"outcomes.rule {index}": (_with_column("outcomes", "rule", [index]), "index out of its dictionary")
+        for index in (-2, 1, None, "x")
+    },
+    "count of outcome": (_with_column("counts", "outcome", [1]), "index out of its dictionary"),
+    "fall-through of no rule": (_fall_through_without_rule(), "fall-through without a rule"),
     "index text": (_with_column("exposures", "outcome", ["x"]), "index out of its dictionary"),
     "index null": (_with_column("exposures", "resolve", [None]), "index out of its dictionary"),
     "origin without client": (body(origins=[{"source": "api"}]), "index out of its dictionary"),

@@ -88,8 +88,9 @@ def test_apply_logs_what_was_resolved(test_worker: TestWorker) -> None:
     [message] = batch.messages
     assert message["resolves"]["id"] == [answer["resolveId"]]
     assert message["origins"][0]["source"] == "apply"
-    kinds = [(entry["flag"], entry["kind"]) for entry in message["outcomes"]]
-    assert sorted(kinds) == [("flags/a", "match"), ("flags/b", "fallthrough"), ("flags/b", "match")]
+    flags = [message["flags"][number] for number in message["outcomes"]["flag"]]
+    reasons = [message["reasons"][number] for number in message["outcomes"]["reason"]]
+    assert sorted(zip(flags, reasons, strict=True)) == [("a", "MATCH"), ("b", "FALLTHROUGH"), ("b", "MATCH")]
     assert len(message["exposures"]["applied_at_ms"]) == 2
 
 

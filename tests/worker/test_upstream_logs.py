@@ -72,7 +72,7 @@ def test_no_message_exceeds_the_queue(test_worker: TestWorker, log_format: str) 
     assert max(len(json.dumps(message, separators=(",", ":"))) for message in batch.messages) <= 127_000
     if log_format == "flagedge":
         logged = [
-            message["outcomes"][outcome]["flag"]
+            message["flags"][message["outcomes"]["flag"][outcome]]
             for message in batch.messages
             for outcome in message["exposures"]["outcome"]
         ]

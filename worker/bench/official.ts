@@ -17,6 +17,9 @@ interface Guest {
 const encoder = new TextEncoder();
 const decoder = new TextDecoder();
 
+/** What a flush without any log takes is less. */
+const NO_LOGS_BYTES = 100;
+
 /** Grows as needed; messages are written back to front, so that lengths are known when they are written. */
 class Writer {
   #bytes = new Uint8Array(1 << 16);
@@ -277,17 +280,15 @@ export class OfficialResolver {
   }
 
   #put(bytes: Uint8Array): number {
-    const pointer = this.#guest.wasm_msg_alloc(bytes.length);
+    const pointer = this.#guest.wasm_msg_alloc(bytes.length) >>> 0;
     new Uint8Array(this.#guest.memory.buffer).set(bytes, pointer);
     return pointer;
   }
 
   /** Protobuf in, protobuf out: the answer's bytes lie in guest memory until `free`. */
   resolveBytes(request: Uint8Array): { bytes: Uint8Array; free(): void } {
-    const pointer = this.#guest.wasm_msg_guest_resolve_flags(this.#put(request));
-    const { buffer } = this.#guest.memory;
-    const length = new DataView(buffer).getUint32(pointer - 4, true) - 4;
-    return { bytes: new Uint8Array(buffer, pointer, length), free: () => this.#guest.wasm_msg_free(pointer) };
+    const pointer = this.#guest.wasm_msg_guest_resolve_flags(this.#put(request)) >>> 0;
+    return { bytes: new Uint8Array(this.#guest.memory.buffer, pointer, this.#lengthAt(pointer)), free: () => this.#guest.wasm_msg_free(pointer) };
   }
 
   /** The request's protobuf, in its envelopes. The result is scratch memory. */
@@ -335,10 +336,18 @@ export class OfficialResolver {
     return JSON.stringify({ resolvedFlags: flags, resolveToken: "", resolveId });
   }
 
-  /** Throw the guest's logs away, as it keeps them until somebody asks. */
+  /** Throw the guest's logs away, as it keeps them until somebody asks; it gives 4 MB at a time. */
   dropLogs(): void {
-    const pointer = this.#guest.wasm_msg_guest_bounded_flush_logs(0);
-    if (pointer !== 0) this.#guest.wasm_msg_free(pointer);
+    let length = 0;
+    do {
+      const pointer = this.#guest.wasm_msg_guest_bounded_flush_logs(0) >>> 0;
+      length = this.#lengthAt(pointer);
+      this.#guest.wasm_msg_free(pointer);
+    } while (length > NO_LOGS_BYTES);
+  }
+
+  #lengthAt(pointer: number): number {
+    return new DataView(this.#guest.memory.buffer).getUint32(pointer - 4, true) - 4;
   }
 }
 

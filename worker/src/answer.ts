@@ -2,6 +2,7 @@
  * The answer of `flags:resolve`: fragments that were prepared once per outcome, put one behind the other.
  * @module
  */
+import { asciiJson } from "./ascii";
 import type { Outcome } from "./plan";
 import type { Resolution } from "./resolve";
 
@@ -39,11 +40,6 @@ function makeFragment(outcome: Outcome, applies: boolean): string {
   if (applies) text += ',"shouldApply":true';
   if (rule !== null) text += `,"assignmentOrigin":${asciiJson(rule.name)}`;
   return flatten(text + "}");
-}
-
-/** JSON text in ASCII: V8 joins and encodes one-byte strings without looking at them. */
-function asciiJson(text: string): string {
-  return JSON.stringify(text).replace(/[\u0080-\uffff]/g, (char) => `\\u${char.charCodeAt(0).toString(16).padStart(4, "0")}`);
 }
 
 /** Make V8 copy a string that it holds as a tree of parts: kept strings are read often. */

@@ -3,9 +3,10 @@
  * @module
  */
 import { shouldApply } from "./answer";
+import { type OutcomeNames, outcomeNames, type RuleNames, ruleNames } from "./dictionary";
 import type { Outcome } from "./plan";
 import type { Resolution } from "./resolve";
-import type { AssignedFlag } from "./token_body";
+import type { AssignedFallthrough, AssignedFlag } from "./token_body";
 
 /** Names of the `ResolveReason`s by number, without their prefix. */
 export const REASONS = [
@@ -48,4 +49,35 @@ export function assignedFlags(resolution: Resolution): AssignedFlag[] {
     });
   }
   return flags;
+}
+
+/** Names of what opened tokens spell out, for a log's dictionaries: equal names are the same object. */
+export class AssignedNames {
+  readonly #rules = new Map<string, RuleNames>();
+  readonly #outcomes = new Map<string, OutcomeNames>();
+
+  ofFlag(assigned: AssignedFlag): OutcomeNames {
+    const reason = assigned.variant === "" ? (REASONS[assigned.reason] ?? "UNSPECIFIED") : "MATCH";
+    const rule = reason === "MATCH" ? this.#rule(assigned.flag, assigned.rule, assigned.segment, assigned.selector) : null;
+    return this.#outcome(assigned.flag, reason, rule, assigned.variant, assigned.assignmentId);
+  }
+
+  /** Those of a rule that was passed through; a token does not know its segment. */
+  ofFallthrough(flag: string, passed: AssignedFallthrough): OutcomeNames {
+    return this.#outcome(flag, "FALLTHROUGH", this.#rule(flag, passed.rule, "", passed.selector), "", passed.assignmentId);
+  }
+
+  #rule(...names: Parameters<typeof ruleNames>): RuleNames {
+    return memoised(this.#rules, JSON.stringify(names), () => ruleNames(...names));
+  }
+
+  #outcome(...names: Parameters<typeof outcomeNames>): OutcomeNames {
+    return memoised(this.#outcomes, JSON.stringify(names), () => outcomeNames(...names));
+  }
+}
+
+function memoised<Value>(memory: Map<string, Value>, key: string, make: () => Value): Value {
+  let value = memory.get(key);
+  if (value === undefined) memory.set(key, (value = make()));
+  return value;
 }

@@ -3,24 +3,15 @@
  * @module
  */
 import { shouldApply } from "./answer";
-import {
-  assignedFallthroughJson,
-  assignedJson,
-  EXPOSURE_BYTES,
-  MESSAGE_MAX_BYTES,
-  NUMBER_BYTES,
-  OpenMessage,
-  type Origin,
-  outcomeJson,
-  RESOLVE_BYTES,
-  type Stream,
-} from "./message";
+import { bytesOf, NUMBER_BYTES, type OutcomeNames } from "./dictionary";
+import { EXPOSURE_BYTES, MESSAGE_MAX_BYTES, OpenMessage, type Origin, RESOLVE_BYTES, type Stream } from "./message";
 import type { Client, Outcome, Plan } from "./plan";
 import { NO_UNIT, type Passed, type Resolution } from "./resolve";
-import type { AssignedFlag } from "./token_body";
+import type { AssignedFallthrough, AssignedFlag } from "./token_body";
 
 /** The most that a request adds besides its flags: its row, its units, its schema. */
 const REQUEST_BYTES = RESOLVE_BYTES + 1_000;
+const ASSIGNED_BYTES = 12 * NUMBER_BYTES;
 
 /** Where rows go until they are sent. */
 export interface LogSink {
@@ -100,8 +91,8 @@ export class LogBook implements LogSink {
           client = message.clientNumber(resolve.client);
           this.#unitNumbers.length = 0;
         }
-        message.outcomeNumber(outcome);
-        for (const through of passed ?? []) message.outcomeNumber(through.outcome);
+        message.addOutcome(outcome);
+        for (const through of passed ?? []) message.addOutcome(through.outcome);
         counts = message.countsOf(client);
       }
       if (passed !== null) for (let j = 0; j < passed.length; j++) this.#increment(counts, (passed[j] as Passed).outcome);
@@ -139,19 +130,20 @@ export class LogBook implements LogSink {
     let message = this.#appliesFor(plan, apply.atMs);
     let row = -1;
     for (const { assigned, appliedAtMs } of apply.flags) {
-      const texts = [assignedJson(assigned), ...assigned.fallthroughs.map((each) => assignedFallthroughJson(assigned.flag, each))];
-      const units = [assigned.targetingKey, ...assigned.fallthroughs.map((each) => each.targetingKey)];
-      const bytes = texts.concat(units).reduce((sum, text) => sum + 6 * text.length + 6 * NUMBER_BYTES, REQUEST_BYTES);
+      const bytes = assignedBytes(assigned);
       if (message.bytes + bytes > MESSAGE_MAX_BYTES) {
         this.#closeApplies(apply.atMs);
         message = this.#appliesFor(plan, apply.atMs);
         row = -1;
       }
       if (row < 0) row = this.#beginRow(message, message.clientNumber(apply.client), apply);
-      const [outcome = 0, ...passed] = texts.map((text) => message.assignedNumber(text));
-      const [unit = -1, ...passedUnits] = units.map((text, i) => (i === 0 && assigned.rule === "" ? -1 : message.addUnit(text)));
-      const exposure = message.addTimedExposure(row, outcome, unit, appliedAtMs);
-      for (const [i, through] of passed.entries()) message.addFallthrough(exposure, `,${through}`, passedUnits[i] ?? -1);
+      const numberOf = (names: OutcomeNames) => "," + message.assignedNumber(names);
+      const unit = assigned.rule === "" ? -1 : message.addUnit(assigned.targetingKey);
+      const exposure = message.addTimedExposure(row, numberOf(message.assignedNames.ofFlag(assigned)), unit, appliedAtMs);
+      for (const through of assigned.fallthroughs) {
+        const names = message.assignedNames.ofFallthrough(assigned.flag, through);
+        message.addFallthrough(exposure, numberOf(names), message.addUnit(through.targetingKey));
+      }
     }
     if (row < 0) this.#beginRow(message, message.clientNumber(apply.client), apply);
   }
@@ -191,21 +183,28 @@ export class LogBook implements LogSink {
   }
 
   #beginRow(message: OpenMessage, client: number, { origin, resolveId, atMs }: LoggedResolve | LoggedApply): number {
-    message.bytes += RESOLVE_BYTES;
-    message.resolveOrigins.push(message.originNumber(client, origin));
-    message.resolveTimes.push(atMs);
-    return message.resolveIds.push(`"${resolveId}"`) - 1;
+    return message.addResolve(client, origin, resolveId, atMs);
   }
 
   /** An upper bound of what one flag's rows add. */
   #bytesOf(outcome: Outcome, passed: readonly Passed[] | null, resolution: Resolution): number {
-    let bytes = REQUEST_BYTES + (outcome.logText ??= outcomeJson(outcome)).length * 3;
+    let bytes = REQUEST_BYTES + bytesOf(outcome.logNames);
     for (const unit of resolution.units) bytes += 6 * unit.length;
-    for (const through of passed ?? []) {
-      bytes += 6 * NUMBER_BYTES + (through.outcome.logText ??= outcomeJson(through.outcome)).length * 3;
-    }
+    for (const through of passed ?? []) bytes += 6 * NUMBER_BYTES + bytesOf(through.outcome.logNames);
     return bytes;
   }
+}
+
+/** An upper bound of what a token's flag adds: six bytes a character, and some for numbers and punctuation. */
+function assignedBytes(assigned: AssignedFlag): number {
+  let bytes = REQUEST_BYTES + 6 * (textLength(assigned) + assigned.segment.length + assigned.variant.length);
+  for (const through of assigned.fallthroughs) bytes += 6 * textLength(through) + ASSIGNED_BYTES;
+  return bytes;
+}
+
+function textLength(assigned: AssignedFlag | AssignedFallthrough): number {
+  const { rule, assignmentId, targetingKey, selector } = assigned;
+  return ("flag" in assigned ? assigned.flag.length : 0) + rule.length + assignmentId.length + targetingKey.length + selector.length;
 }
 
 function areKnown(passed: readonly Passed[], stamp: number): boolean {

@@ -6,6 +6,7 @@
  */
 import { Bits, type BitsJson } from "./bits";
 import { buildCriterion, type Criterion, type TestJson } from "./criteria";
+import { type OutcomeNames, outcomeNames, type RuleNames, ruleNames } from "./dictionary";
 
 const PLAN_FORMAT = 1;
 
@@ -120,8 +121,8 @@ export class Outcome {
   /** The prepared answer, without and with an exposure to apply; made on first use by `answer.ts`. */
   fragment: string | null = null;
   appliedFragment: string | null = null;
-  /** The prepared entry of a log's dictionary, and its place in the message of that stamp; kept by `logs.ts`. */
-  logText: string | null = null;
+  /** The names in a log's dictionary, and the place in the message of that stamp; kept by `message.ts`. */
+  #logNames: OutcomeNames | null = null;
   logStamp = 0;
   logPosition = 0;
   logColumnText = "";
@@ -135,6 +136,12 @@ export class Outcome {
     /** Number of the flag's variant; -1 for none. */
     readonly variant: number,
   ) {}
+
+  get logNames(): OutcomeNames {
+    const { flag, rule } = this;
+    const reason = this.kind === "fallthrough" ? "FALLTHROUGH" : this.reason;
+    return (this.#logNames ??= outcomeNames(flag.name, reason, rule?.logNames ?? null, this.variantName, this.assignmentId));
+  }
 
   get variantName(): string {
     return this.flag.variants[this.variant]?.[0] ?? "";
@@ -155,6 +162,7 @@ export class Rule {
   readonly name: string;
   readonly materialization: MaterializationSpec | null;
   readonly #ranges: readonly (readonly number[])[];
+  #logNames: RuleNames | null = null;
   constructor(
     json: RuleJson,
     readonly flag: Flag,
@@ -171,6 +179,10 @@ export class Rule {
     this.materialization = json.materialization ?? null;
     this.#ranges = json.ranges ?? [];
     this.outcomes = json.assignments?.map(([id, what]) => outcomeOf(flag, this, id, what)) ?? null;
+  }
+
+  get logNames(): RuleNames {
+    return (this.#logNames ??= ruleNames(this.flag.name, this.name, this.segment.name, this.selector));
   }
 
   /** Whether one of the outcome's own ranges holds the bucket, whoever owns it. */

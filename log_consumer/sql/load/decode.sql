@@ -19,8 +19,15 @@ select
     delivery,
     message_id,
     lease_id,
-    strlen(text) as bytes,
-    decode_message(
-        if(contains(text, '\ud') or contains(text, '\uD'), without_lone_surrogates(text), text)
-    ) as message
-from unpacked;
+    bytes,
+    message is not null,
+    unnest(message)
+from (
+    select
+        *,
+        strlen(text) as bytes,
+        decode_message(
+            if(contains(text, '\ud') or contains(text, '\uD'), without_lone_surrogates(text), text)
+        ) as message
+    from unpacked
+);

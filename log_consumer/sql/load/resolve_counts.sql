@@ -1,5 +1,5 @@
 -- One row per message, client and outcome, from the loadable messages.
-insert into resolve_counts
+insert into resolve_counts by name
 with
 indexed as (
     select
@@ -8,22 +8,19 @@ indexed as (
         unnest(counts.count) as resolve_count,
         *
     from loadable
-),
-expanded as (
-    select clients[c] as client, outcomes[o] as outcome, * from indexed
 )
 select
     sent_at,
-    client.client,
-    client.client_credential,
-    outcome.flag,
-    outcome.kind,
-    outcome.reason,
-    outcome.rule,
-    outcome.variant,
-    outcome.assignment_id,
+    clients[c].client as client,
+    clients[c].client_credential as client_credential,
+    flag,
+    case reason when 'MATCH' then 'match' when 'FALLTHROUGH' then 'fallthrough' else 'no_match' end as kind,
+    nullif(reason, 'FALLTHROUGH') as reason,
+    rule,
+    variant,
+    assignment_id,
     resolve_count,
     state_etag,
     isolate,
     seq
-from expanded;
+from with_outcome('indexed');

@@ -29,9 +29,10 @@ create or replace temp macro decode_message(text) as try(from_json(text, '{
     "clients": [{"client": "VARCHAR", "client_credential": "VARCHAR"}],
     "origins": [{"client": "INTEGER", "source": "VARCHAR", "sdk": "VARCHAR", "sdk_version": "VARCHAR",
                  "country": "VARCHAR", "is_bot": "BOOLEAN"}],
-    "units": ["VARCHAR"],
-    "outcomes": [{"flag": "VARCHAR", "kind": "VARCHAR", "reason": "VARCHAR", "rule": "VARCHAR", "segment": "VARCHAR",
-                  "variant": "VARCHAR", "assignment_id": "VARCHAR", "targeting_key_selector": "VARCHAR"}],
+    "units": ["VARCHAR"], "flags": ["VARCHAR"], "selectors": ["VARCHAR"], "reasons": ["VARCHAR"],
+    "rules": {"flag": ["INTEGER"], "rule": ["VARCHAR"], "segment": ["VARCHAR"], "selector": ["INTEGER"]},
+    "outcomes": {"flag": ["INTEGER"], "rule": ["INTEGER"], "reason": ["INTEGER"], "variant": ["VARCHAR"],
+                 "assignment_id": ["VARCHAR"]},
     "resolves": {"id": ["VARCHAR"], "at_ms": ["BIGINT"], "origin": ["INTEGER"]},
     "exposures": {"resolve": ["INTEGER"], "outcome": ["INTEGER"], "unit": ["INTEGER"], "applied_at_ms": ["BIGINT"]},
     "fallthroughs": {"exposure": ["INTEGER"], "outcome": ["INTEGER"], "unit": ["INTEGER"]},
@@ -55,20 +56,27 @@ create or replace temp macro without_lone_surrogates(text) as replace(
 
 create or replace temp macro same_lengths(one, other, third) as one = other and one = third;
 
+-- No entry of a column is null; true for an empty column.
+create or replace temp macro without_nulls(entries) as list_count(entries) = len(entries);
+
 -- Every index is a number from `low` to the end of the dictionary; true for an empty column.
 create or replace temp macro indexes_within(indexes, low, dictionary) as
-    list_count(indexes) = len(indexes)
+    without_nulls(indexes)
     and (len(indexes) = 0 or (list_min(indexes) >= low and list_max(indexes) < len(dictionary)));
 
 -- Every time is a number of milliseconds in the years 1970 to 9999; true for an empty column.
 create or replace temp macro times_within(times) as
-    list_count(times) = len(times) and (len(times) = 0 or (list_min(times) >= 0 and list_max(times) <= last_time_ms()));
+    without_nulls(times) and (len(times) = 0 or (list_min(times) >= 0 and list_max(times) <= last_time_ms()));
 
 -- Epoch milliseconds as a timestamp. `try`, because DuckDB may look at rows that were deleted already.
 create or replace temp macro to_time(ms) as try(make_timestamp_ms(ms));
 
 -- The last millisecond of the year 9999.
 create or replace temp macro last_time_ms() as 253402300799999;
+
+-- A name in full: what stands behind a slash is whole, anything else continues `prefix`.
+create or replace temp macro full_name(name, prefix) as
+    if(starts_with(name, '/'), substring(name, 2), prefix || name);
 
 -- The messages that the ledger took as new, from the JSON text that goes back to DuckDB: [["isolate", seq], …].
 create or replace temp macro claimed(keys) as table
@@ -78,11 +86,11 @@ from (select unnest(from_json(keys, '["JSON"]')) as key);
 -- One row: the pull's answer as it came, and when it landed.
 create or replace temp table response (text varchar, landed_at timestamp);
 
--- One row per message, in the order of the answer; `message` is null when it is not JSON.
+-- One row per message, in the order of the answer, a column for every key; all of them are null when it is not JSON.
 create or replace temp table decoded as
 select
-    0::bigint as delivery, ''::varchar as message_id, ''::varchar as lease_id, 0::bigint as bytes,
-    decode_message('{}') as message
+    0::bigint as delivery, ''::varchar as message_id, ''::varchar as lease_id, 0::bigint as bytes, true as is_json,
+    unnest(decode_message('{}'))
 where false;
 
 -- One narrow row per message of `decoded`: `reason` is null where it can be loaded.
@@ -91,23 +99,56 @@ create or replace temp table judged (
     sent_at timestamp, state_etag varchar, worker_version varchar, row_count bigint, dropped_count bigint
 );
 
--- What the row tables take: the messages left in `decoded`, which are whole by then, opened.
+-- What the row tables take: the messages left in `decoded`, which are whole by then.
 create or replace temp view loadable as
 select
-    delivery,
-    message.isolate ->> '$' as isolate,
-    try_cast(message.seq as bigint) as seq,
-    to_time(try_cast(message.sent_at_ms as bigint)) as sent_at,
-    message.state_etag ->> '$' as state_etag,
-    message.worker_version ->> '$' as worker_version,
-    message.clients as clients,
-    message.origins as origins,
-    message.units as units,
-    message.outcomes as outcomes,
-    message.resolves as resolves,
-    message.exposures as exposures,
-    message.fallthroughs as fallthroughs,
-    message.counts as counts,
-    message.schemas as schemas,
-    message.telemetry as telemetry
+    * replace (
+        isolate ->> '$' as isolate,
+        try_cast(seq as bigint) as seq,
+        state_etag ->> '$' as state_etag,
+        worker_version ->> '$' as worker_version
+    ),
+    to_time(try_cast(sent_at_ms as bigint)) as sent_at
 from decoded;
+
+-- Rows of messages with what was decided for a flag, in words. `rows` names a relation: the columns of `loadable`, and
+-- `o`, the row in `outcomes` from 1. The lists travel with a row by reference; to look an index up in them, level by level,
+-- is cheaper than to expand a message's outcomes once, be it by lambdas or as a table to join.
+create or replace temp macro with_outcome(rows) as table
+select
+    *,
+    full_name(rules.rule[k], flag || '/rules/') as rule,
+    full_name(rules.segment[k], 'segments/') as segment,
+    selectors[rules.selector[k] + 1] as targeting_key_selector,
+    reasons[outcomes.reason[o] + 1] as reason,
+    full_name(outcomes.variant[o], flag || '/variants/') as variant,
+    full_name(outcomes.assignment_id[o], flag || '/variants/') as assignment_id
+from (
+    select *, full_name(flags[outcomes.flag[o] + 1], 'flags/') as flag, outcomes.rule[o] + 1 as k
+    from query_table(rows)
+);
+
+-- Rows of messages with their request. `rows` as above, with `r`, the row in `resolves` from 1. What exposures and
+-- fall-throughs have in common stands in `request`, for unnest() to spread.
+create or replace temp macro with_request(rows) as table
+select
+    *,
+    {
+        'resolve_id': resolves.id[r],
+        'client': clients[origin.client + 1].client,
+        'client_credential': clients[origin.client + 1].client_credential,
+        'source': origin.source,
+        'sdk': origin.sdk,
+        'sdk_version': origin.sdk_version,
+        'country': origin.country,
+        'is_bot': origin.is_bot,
+        'state_etag': state_etag,
+        'worker_version': worker_version,
+        'received_at': received_at,
+        'isolate': isolate,
+        'seq': seq
+    } as request
+from (
+    select *, to_time(resolves.at_ms[r]) as received_at, origins[resolves.origin[r] + 1] as origin
+    from query_table(rows)
+);
