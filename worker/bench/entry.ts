@@ -5,7 +5,6 @@
  */
 import official from "./official.wasm";
 import { resolveAnswer } from "../src/answer";
-import { schemaSignature } from "../src/context_schema";
 import { randomId } from "../src/ids";
 import { LogBook } from "../src/logs";
 import { newStream, type Origin } from "../src/message";
@@ -47,8 +46,7 @@ function ours(plan: Plan, book: LogBook | null): (body: string) => string {
     const resolution = resolver.resolve(client.viewsNamed(request.flags), request.context, UNSUPPORTED);
     const resolveId = randomId(32);
     if (book !== null) {
-      const schema = schemaSignature(request.context);
-      const resolve = { client, origin: ORIGIN, resolveId, atMs: 1_763_700_000_000, applies: true, schemaSignature: schema, latencyMicros: 0 };
+      const resolve = { client, origin: ORIGIN, resolveId, atMs: 1_763_700_000_000, applies: true, latencyMicros: 0 };
       book.addResolve(plan, resolve, resolution);
     }
     return resolveAnswer(resolution, resolveId, "");

@@ -3,8 +3,11 @@
  * @module
  */
 const NON_ASCII = /[\u0080-\uffff]/g;
+/** Printable ASCII without quote and backslash. */
+const PLAIN = /^[ !#-[\]-~]*$/;
 
 export function asciiJson(text: string): string {
+  if (PLAIN.test(text)) return '"' + text + '"';
   return JSON.stringify(text).replace(NON_ASCII, escape);
 }
 

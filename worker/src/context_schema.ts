@@ -3,8 +3,6 @@
  * Source: `ClientResolveInfo` of the flag logs.
  * @module
  */
-import type { Context } from "./context";
-import { isStruct } from "./context";
 import { parseDate, parseLocalTime, parseTimestamp } from "./values";
 
 const COUNTRIES = new Set(
@@ -19,69 +17,51 @@ const COUNTRIES = new Set(
   ).split(" "),
 );
 const RFC3339_LENIENT = /^\d{4}-\d\d-\d\d[Tt ]\d\d:\d\d:\d\d(?:\.\d+)?(?:[Zz]|[+-]\d\d:\d\d)$/;
-const VERSION = /^\+?\d+\.\+?\d+\.\+?\d+$/;
+const VERSION_FORM = /^\+?\d+\.\+?\d+\.\+?\d+$/;
 const U32_MAX = 4294967295;
+/** What is shorter holds no larger number. */
+const U32_DIGITS = 10;
 
+/** What kind of value stands at a path, semantic type included. */
+export type Kind = 0 | 1 | 2 | 3 | 4 | typeof NUMBER | typeof BOOLEAN | typeof STRUCT;
+const TEXT = 0;
+const COUNTRY = 1;
+const DATE = 2;
+const TIMESTAMP = 3;
+const VERSION = 4;
+export const NUMBER = 5;
+export const BOOLEAN = 6;
+export const STRUCT = 7;
 /**
- * A context's schema as one string: per leaf its path, a tab, its kind's letter (S N B), its semantic type's letter
- * (c country, d date, t timestamp, v version, or none), a newline. Equal schemas met in equal order give equal strings.
+ * What follows a path and a tab in a signature, by kind: the kind's letter, then its semantic type's (country, date,
+ * timestamp, version).
  */
-export function schemaSignature(context: Context): string {
-  return signStruct(context, "");
-}
+export const LINES = ["S", "Sc", "Sd", "St", "Sv", "N", "B"] as const;
 
-function signStruct(struct: Context, prefix: string): string {
-  let signature = "";
-  for (const key in struct) {
-    const value = struct[key];
-    if (typeof value === "string") signature += prefix + key + "\tS" + semanticType(prefix + key, value) + "\n";
-    else if (typeof value === "number") signature += prefix + key + "\tN\n";
-    else if (typeof value === "boolean") signature += prefix + key + "\tB\n";
-    else if (Array.isArray(value)) signature += signList(value, prefix + key);
-    else if (value !== null) signature += signStruct(value as Context, `${prefix + key}.`);
-  }
-  return signature;
-}
-
-/** A list of one kind counts as its first element; a mixed or empty one as nothing. */
-function signList(list: readonly unknown[], path: string): string {
-  const kinds = new Set(list.filter((value) => value !== null).map((value) => (Array.isArray(value) ? "list" : typeof value)));
-  const [first] = list;
-  if (kinds.size !== 1 || first === null || isStruct(first)) return "";
-  if (Array.isArray(first)) return signList(first, path);
-  return typeof first === "string" ? `${path}\tS${semanticType(path, first)}\n` : `${path}\t${typeof first === "number" ? "N" : "B"}\n`;
-}
-
-function semanticType(path: string, text: string): string {
-  if (isCountryPath(path)) return COUNTRIES.has(text.toUpperCase()) ? "c" : "";
+export function kindOfText(text: string, isCountry: boolean): Kind {
+  if (isCountry) return text.length <= 2 && COUNTRIES.has(text.toUpperCase()) ? COUNTRY : TEXT;
   const first = text.charCodeAt(0);
   // Dates, timestamps and versions begin with a digit, a sign or a blank.
-  if (!(first <= 57) || (first > 43 && first < 48 && first !== 45)) return first > 127 ? slowType(text) : "";
-  return slowType(text);
+  if (!(first <= 57) || (first > 43 && first < 48 && first !== 45)) return first > 127 ? slowKind(text) : TEXT;
+  return slowKind(text);
 }
 
-function slowType(text: string): string {
-  if (text.length >= 10 && parseDate(text) !== undefined) return "d";
-  if (text.length >= 15 && isTimestamp(text)) return "t";
-  return VERSION.test(text) && text.split(".").every((part) => Number(part) <= U32_MAX) ? "v" : "";
+export function isCountryPath(path: string): boolean {
+  return path.toLowerCase().includes("country");
+}
+
+function slowKind(text: string): Kind {
+  // Every date has a dash after its year.
+  if (text.includes("-", 1)) {
+    if (text.length >= 10 && parseDate(text) !== undefined) return DATE;
+    if (text.length >= 15 && isTimestamp(text)) return TIMESTAMP;
+  }
+  return VERSION_FORM.test(text) && (text.length < U32_DIGITS || text.split(".").every((part) => Number(part) <= U32_MAX)) ? VERSION : TEXT;
 }
 
 function isTimestamp(text: string): boolean {
   if (RFC3339_LENIENT.test(text)) return parseTimestamp(text.replace(/[tz]/g, (char) => char.toUpperCase())) !== undefined;
   return text.includes("T") && !text.endsWith("Z") && parseLocalTime(text) !== undefined;
-}
-
-const countryPaths = new Map<string, boolean>();
-const COUNTRY_PATHS_MAX = 1000;
-
-function isCountryPath(path: string): boolean {
-  let isCountry = countryPaths.get(path);
-  if (isCountry === undefined) {
-    if (countryPaths.size >= COUNTRY_PATHS_MAX) countryPaths.clear();
-    isCountry = path.toLowerCase().includes("country");
-    countryPaths.set(path, isCountry);
-  }
-  return isCountry;
 }
 
 const KINDS: Readonly<Record<string, string>> = { S: "STRING_KIND", N: "NUMBER_KIND", B: "BOOL_KIND" };

@@ -61,6 +61,10 @@ export class Dictionary<Key> {
     return this.#numbers.size;
   }
 
+  get bytes(): number {
+    return this.#text.length;
+  }
+
   /** The list's elements with commas between them. */
   get text(): string {
     return this.#text.slice(1);

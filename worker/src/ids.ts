@@ -2,8 +2,9 @@
  * Random ids of [A-Za-z0-9], cut from a pool that is filled ahead.
  * @module
  */
-const ALPHABET = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789";
-const POOL_BYTES = 8192;
+
+/** Divisible by 3: base 64 has no rest then. */
+const POOL_BYTES = 6144;
 
 let pool = "";
 let used = 0;
@@ -18,13 +19,7 @@ export function randomId(length: number): string {
   return pool.slice(used - length, used);
 }
 
+/** Base 64 without its two signs, which are thrown away: all other characters are equally likely. */
 function fillPool(): string {
-  const bytes = crypto.getRandomValues(new Uint8Array(POOL_BYTES));
-  let text = "";
-  for (const byte of bytes) {
-    // 62 of the 64 values of six bits: the other two are thrown away, so that all characters are equally likely.
-    const index = byte & 63;
-    if (index < 62) text += ALPHABET[index];
-  }
-  return text;
+  return crypto.getRandomValues(new Uint8Array(POOL_BYTES)).toBase64().replace(/[+/]/g, "");
 }

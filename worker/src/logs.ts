@@ -4,7 +4,7 @@
  */
 import { shouldApply } from "./answer";
 import { bytesOf, NUMBER_BYTES, type OutcomeNames } from "./dictionary";
-import { EXPOSURE_BYTES, MESSAGE_MAX_BYTES, OpenMessage, type Origin, RESOLVE_BYTES, type Stream } from "./message";
+import { COUNT_BYTES, EXPOSURE_BYTES, MESSAGE_MAX_BYTES, OpenMessage, type Origin, RESOLVE_BYTES, type Stream } from "./message";
 import type { Client, Outcome, Plan } from "./plan";
 import { NO_UNIT, type Passed, type Resolution } from "./resolve";
 import type { AssignedFallthrough, AssignedFlag } from "./token_body";
@@ -40,7 +40,6 @@ export interface LoggedResolve {
   readonly atMs: number;
   /** Whether its assignments are exposures. */
   readonly applies: boolean;
-  readonly schemaSignature: string;
   readonly latencyMicros: number;
 }
 
@@ -72,24 +71,24 @@ export class LogBook implements LogSink {
     const { count, passedCount, outcomes, slots } = resolution;
     let message = this.#messageFor(plan, resolve.atMs);
     // Rows of outcomes that the message knows have room if all of them have; only new outcomes are weighed one by one.
-    const rowBytes = (count + passedCount) * EXPOSURE_BYTES + REQUEST_BYTES;
+    const rowBytes = (count + passedCount) * EXPOSURE_BYTES + REQUEST_BYTES + unitBytes(resolution);
     if (message.bytes + rowBytes > MESSAGE_MAX_BYTES) message = this.#nextMessage(plan, resolve.atMs);
     let client = message.clientNumber(resolve.client);
     message.resolveCount += 1;
     message.addLatency(resolve.latencyMicros);
-    message.addSchema(client, resolve.schemaSignature);
-    const rows = new ExposureRows();
+    if (resolution.shape !== null) message.addSchema(client, resolution.shape);
     this.#unitNumbers.length = 0;
+    let row = resolve.applies && count === 0 ? this.#beginRow(message, client, resolve) : -1;
     let counts = message.countsOf(client);
     for (let i = 0; i < count; i++) {
       const outcome = outcomes[i] as Outcome;
       const passed = resolution.passed[i] as readonly Passed[] | null;
       if (outcome.logStamp !== message.stamp || (passed !== null && !areKnown(passed, message.stamp))) {
-        if (message.bytes + rowBytes + this.#bytesOf(outcome, passed, resolution) > MESSAGE_MAX_BYTES) {
-          if (rows.count > 0) this.#addRows(message, client, resolve, rows);
+        if (message.bytes + rowBytes + this.#bytesOf(message, outcome, passed) > MESSAGE_MAX_BYTES) {
           message = this.#nextMessage(plan, resolve.atMs);
           client = message.clientNumber(resolve.client);
           this.#unitNumbers.length = 0;
+          row = -1;
         }
         message.addOutcome(outcome);
         for (const through of passed ?? []) message.addOutcome(through.outcome);
@@ -98,31 +97,22 @@ export class LogBook implements LogSink {
       if (passed !== null) for (let j = 0; j < passed.length; j++) this.#increment(counts, (passed[j] as Passed).outcome);
       this.#increment(counts, outcome);
       if (!resolve.applies || !shouldApply(outcome, passed !== null)) continue;
-      const slot = slots[i] as number;
-      if (passed !== null) this.#addPassed(message, message.exposureCount + rows.count, passed, resolution);
-      rows.add(outcome.logColumnText, slot === NO_UNIT ? -1 : (this.#unitNumbers[slot] ?? this.#addUnit(message, slot, resolution)));
+      if (row < 0) row = this.#beginRow(message, client, resolve);
+      const exposure = message.addExposure(row, outcome.logPosition, this.#unitNumber(message, slots[i] as number, resolution));
+      if (passed === null) continue;
+      for (const through of passed) {
+        message.addFallthrough(exposure, through.outcome.logPosition, this.#unitNumber(message, through.slot, resolution));
+      }
     }
-    if (rows.count > 0 || (resolve.applies && count === 0)) this.#addRows(message, client, resolve, rows);
   }
 
   #increment(counts: Uint32Array, { logPosition }: Outcome): void {
     counts[logPosition] = (counts[logPosition] as number) + 1;
   }
 
-  #addRows(message: OpenMessage, client: number, resolve: LoggedResolve, rows: ExposureRows): void {
-    message.addExposures(this.#beginRow(message, client, resolve), rows.count, rows.outcomes, rows.takeUnits());
-    rows.clear();
-  }
-
-  #addPassed(message: OpenMessage, exposure: number, passed: readonly Passed[], resolution: Resolution): void {
-    for (const { outcome, slot } of passed) {
-      const unit = slot === NO_UNIT ? -1 : (this.#unitNumbers[slot] ?? this.#addUnit(message, slot, resolution));
-      message.addFallthrough(exposure, outcome.logColumnText, unit);
-    }
-  }
-
-  #addUnit(message: OpenMessage, slot: number, resolution: Resolution): number {
-    return (this.#unitNumbers[slot] = message.addUnit(resolution.units[slot] as string));
+  #unitNumber(message: OpenMessage, slot: number, resolution: Resolution): number {
+    if (slot === NO_UNIT) return -1;
+    return this.#unitNumbers[slot] ?? (this.#unitNumbers[slot] = message.addUnit(resolution.units[slot] as string));
   }
 
   /** Add flags that a token applied. */
@@ -137,7 +127,7 @@ export class LogBook implements LogSink {
         row = -1;
       }
       if (row < 0) row = this.#beginRow(message, message.clientNumber(apply.client), apply);
-      const numberOf = (names: OutcomeNames) => "," + message.assignedNumber(names);
+      const numberOf = (names: OutcomeNames) => message.assignedNumber(names);
       const unit = assigned.rule === "" ? -1 : message.addUnit(assigned.targetingKey);
       const exposure = message.addTimedExposure(row, numberOf(message.assignedNames.ofFlag(assigned)), unit, appliedAtMs);
       for (const through of assigned.fallthroughs) {
@@ -187,10 +177,10 @@ export class LogBook implements LogSink {
   }
 
   /** An upper bound of what one flag's rows add. */
-  #bytesOf(outcome: Outcome, passed: readonly Passed[] | null, resolution: Resolution): number {
-    let bytes = REQUEST_BYTES + bytesOf(outcome.logNames);
-    for (const unit of resolution.units) bytes += 6 * unit.length;
-    for (const through of passed ?? []) bytes += 6 * NUMBER_BYTES + bytesOf(through.outcome.logNames);
+  #bytesOf(message: OpenMessage, outcome: Outcome, passed: readonly Passed[] | null): number {
+    const countBytes = message.clientCount * COUNT_BYTES;
+    let bytes = bytesOf(outcome.logNames) + countBytes;
+    for (const through of passed ?? []) bytes += bytesOf(through.outcome.logNames) + countBytes;
     return bytes;
   }
 }
@@ -207,43 +197,14 @@ function textLength(assigned: AssignedFlag | AssignedFallthrough): number {
   return ("flag" in assigned ? assigned.flag.length : 0) + rule.length + assignmentId.length + targetingKey.length + selector.length;
 }
 
+/** The most that a request's units cost. */
+function unitBytes({ units }: Resolution): number {
+  let bytes = 0;
+  for (let i = 0; i < units.length; i++) bytes += 6 * (units[i] as string).length + 3;
+  return bytes;
+}
+
 function areKnown(passed: readonly Passed[], stamp: number): boolean {
   for (let i = 0; i < passed.length; i++) if ((passed[i] as Passed).outcome.logStamp !== stamp) return false;
   return true;
-}
-
-/** The exposures of one request as column texts; units come in runs, so that a run is one repetition. */
-class ExposureRows {
-  count = 0;
-  outcomes = "";
-  #units = "";
-  #unit = -2;
-  #run = 0;
-
-  add(outcome: string, unit: number): void {
-    this.count += 1;
-    this.outcomes += outcome;
-    if (unit !== this.#unit) {
-      this.#endRun();
-      this.#unit = unit;
-    }
-    this.#run += 1;
-  }
-
-  takeUnits(): string {
-    this.#endRun();
-    return this.#units;
-  }
-
-  clear(): void {
-    this.count = 0;
-    this.outcomes = "";
-    this.#units = "";
-    this.#unit = -2;
-  }
-
-  #endRun(): void {
-    if (this.#run > 0) this.#units += `,${this.#unit}`.repeat(this.#run);
-    this.#run = 0;
-  }
 }

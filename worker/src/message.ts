@@ -5,6 +5,8 @@
  */
 import { asciiJson } from "./ascii";
 import { AssignedNames } from "./assigned";
+import { NumberColumn } from "./column";
+import type { Shape } from "./context";
 import { type ContextSchema, schemaOf } from "./context_schema";
 import { Dictionary, NUMBER_BYTES, OutcomeDictionary, type OutcomeNames } from "./dictionary";
 import { randomId } from "./ids";
@@ -18,8 +20,8 @@ export const MESSAGE_MAX_BYTES = 127_000;
 const ENVELOPE_BYTES = 1_500;
 export const RESOLVE_BYTES = 60;
 export const EXPOSURE_BYTES = 3 * NUMBER_BYTES;
-const COUNT_BYTES = 3 * NUMBER_BYTES + 6;
-const TIME_BYTES = 14;
+/** The most that one count costs. */
+export const COUNT_BYTES = 3 * NUMBER_BYTES + 6;
 const SCHEMAS_MAX = 100;
 /** A path stands twice in a schema with its types; a character takes three bytes at most. */
 const SCHEMA_FACTOR = 6;
@@ -56,6 +58,10 @@ export function newStream(workerVersion: string): Stream {
   return { isolate: randomId(22), nextSeq: 0, droppedCount: 0, workerVersion };
 }
 
+function digits(number: number): number {
+  return number < 10 ? 1 : number < 100 ? 2 : number < 1000 ? 3 : number < 10_000 ? 4 : 9;
+}
+
 let lastStamp = 0;
 
 /** A message while it is being filled; all its rows were decided by one plan. */
@@ -65,28 +71,24 @@ export class OpenMessage {
   readonly #clients = new Dictionary<Client>();
   readonly #origins = new Dictionary<string>();
   readonly #outcomes = new OutcomeDictionary();
-  /** Columns as JSON texts, a comma before each element: V8 joins them for next to nothing. */
+  /** Lists of texts, a comma before each: V8 joins them for next to nothing. */
   #units = "";
   #unitCount = 0;
   #resolveIds = "";
-  #resolveTimes = "";
-  #resolveOrigins = "";
-  #rowCount = 0;
-  #exposureResolves = "";
-  #exposureOutcomes = "";
-  #exposureUnits = "";
-  #exposureTimes = "";
-  exposureCount = 0;
-  #passedExposures = "";
-  #passedOutcomes = "";
-  #passedUnits = "";
-  #passedCount = 0;
+  readonly #resolveTimes = new NumberColumn();
+  readonly #resolveOrigins = new NumberColumn();
+  readonly #exposureResolves = new NumberColumn();
+  readonly #exposureOutcomes = new NumberColumn();
+  readonly #exposureUnits = new NumberColumn();
+  readonly #exposureTimes = new NumberColumn();
+  readonly #passedExposures = new NumberColumn();
+  readonly #passedOutcomes = new NumberColumn();
+  readonly #passedUnits = new NumberColumn();
   readonly #assigned = new Map<OutcomeNames, number>();
   /** Per client number: counts by outcome position. */
   readonly #counts: Uint32Array[] = [];
   readonly #schemas = new Map<string, [client: number, signature: string]>();
-  #lastSchema: string | null = null;
-  #bytes = ENVELOPE_BYTES;
+  #schemaBytes = 0;
   resolveCount = 0;
   errorCount = 0;
   #latencySum = 0;
@@ -100,30 +102,44 @@ export class OpenMessage {
   constructor(readonly plan: Plan) {}
 
   get isEmpty(): boolean {
-    return this.resolveCount + this.errorCount + this.#rowCount === 0;
+    return this.resolveCount + this.errorCount + this.#resolveTimes.count === 0;
   }
 
   /** An upper bound of the message's size. */
   get bytes(): number {
-    return this.#bytes + this.#outcomes.bytes;
+    return (
+      ENVELOPE_BYTES + this.#clients.bytes + this.#origins.bytes + this.#units.length + this.#outcomes.bytes +
+      this.#resolveIds.length + this.#resolveTimes.bytes + this.#resolveOrigins.bytes +
+      this.#exposureResolves.bytes + this.#exposureOutcomes.bytes + this.#exposureUnits.bytes + this.#exposureTimes.bytes +
+      this.#passedExposures.bytes + this.#passedOutcomes.bytes + this.#passedUnits.bytes +
+      this.#countBytes + this.#schemaBytes
+    );
+  }
+
+  /** An outcome is counted once per request at the most. */
+  get #countBytes(): number {
+    const pairs = this.clientCount * this.#outcomes.count;
+    return pairs * (3 + digits(this.clientCount) + digits(this.#outcomes.count) + digits(this.resolveCount));
+  }
+
+  get clientCount(): number {
+    return this.#counts.length;
   }
 
   clientNumber(client: Client): number {
     const known = this.#clients.find(client);
     if (known !== undefined) return known;
     const text = `{"client":${asciiJson(client.name)},"client_credential":${asciiJson(client.credential)}}`;
-    this.#bytes += text.length + 1 + this.#outcomes.count * COUNT_BYTES;
     this.#counts.push(new Uint32Array(Math.max(256, 2 * this.#outcomes.count)));
     return this.#clients.add(client, text);
   }
 
   /** Begin a request's rows; the number of its resolve. */
   addResolve(client: number, origin: Origin, resolveId: string, atMs: number): number {
-    this.#resolveIds += `,"${resolveId}"`;
-    this.#resolveTimes += "," + atMs;
-    this.#resolveOrigins += "," + this.#originNumber(client, origin);
-    this.#bytes += RESOLVE_BYTES;
-    return this.#rowCount++;
+    this.#resolveIds += ',"' + resolveId + '"';
+    this.#resolveTimes.push(atMs);
+    this.#resolveOrigins.push(this.#originNumber(client, origin));
+    return this.#resolveTimes.count - 1;
   }
 
   #originNumber(client: number, origin: Origin): number {
@@ -134,11 +150,7 @@ export class OpenMessage {
     const text =
       `{"client":${client},"source":"${origin.source}","sdk":${asciiJson(origin.sdk)},"sdk_version":${asciiJson(origin.sdkVersion)},` +
       `"country":${asciiJson(origin.country)},"is_bot":${origin.isBot}}`;
-    let number = this.#origins.find(text);
-    if (number === undefined) {
-      this.#bytes += text.length + 1;
-      number = this.#origins.add(text, text);
-    }
+    const number = this.#origins.find(text) ?? this.#origins.add(text, text);
     return (this.#lastNumber = number);
   }
 
@@ -146,23 +158,17 @@ export class OpenMessage {
   addOutcome(outcome: Outcome): void {
     if (outcome.logStamp === this.stamp) return;
     outcome.logStamp = this.stamp;
-    outcome.logPosition = this.#addNames(outcome.logNames);
-    outcome.logColumnText = "," + outcome.logPosition;
+    outcome.logPosition = this.#outcomes.add(outcome.logNames);
   }
 
   /** The number of an outcome that an opened token spells out; equal names are the same object. */
   assignedNumber(names: OutcomeNames): number {
     let number = this.#assigned.get(names);
     if (number === undefined) {
-      number = this.#addNames(names);
+      number = this.#outcomes.add(names);
       this.#assigned.set(names, number);
     }
     return number;
-  }
-
-  #addNames(names: OutcomeNames): number {
-    this.#bytes += this.#counts.length * COUNT_BYTES;
-    return this.#outcomes.add(names);
   }
 
   /** A client's counts by outcome position, with room for every outcome that the message holds. */
@@ -177,48 +183,42 @@ export class OpenMessage {
   }
 
   addUnit(unit: string): number {
-    const text = asciiJson(unit);
-    this.#units += "," + text;
-    this.#bytes += text.length + 1;
+    this.#units += "," + asciiJson(unit);
     return this.#unitCount++;
   }
 
-  /** Add `count` exposures of one resolve; the texts hold a number and a comma before it for each. */
-  addExposures(resolve: number, count: number, outcomes: string, units: string): void {
-    this.#exposureResolves += `,${resolve}`.repeat(count);
-    this.#exposureOutcomes += outcomes;
-    this.#exposureUnits += units;
-    this.exposureCount += count;
-    this.#bytes += count * EXPOSURE_BYTES;
+  /** Add an applied flag; its number. All or none of a message's have a time of their own. */
+  addExposure(resolve: number, outcome: number, unit: number): number {
+    this.#exposureResolves.push(resolve);
+    this.#exposureOutcomes.push(outcome);
+    this.#exposureUnits.push(unit);
+    return this.#exposureResolves.count - 1;
   }
 
-  /** Add an exposure that was applied at a time of its own; its row number. All or none of a message's have one. */
-  addTimedExposure(resolve: number, outcome: string, unit: number, atMs: number): number {
-    this.addExposures(resolve, 1, outcome, `,${unit}`);
-    this.#exposureTimes += `,${atMs}`;
-    this.#bytes += TIME_BYTES;
-    return this.exposureCount - 1;
+  addTimedExposure(resolve: number, outcome: number, unit: number, atMs: number): number {
+    this.#exposureTimes.push(atMs);
+    return this.addExposure(resolve, outcome, unit);
   }
 
-  /** Add a rule that an exposure passed through; `outcome` is its number with a comma before it. */
-  addFallthrough(exposure: number, outcome: string, unit: number): void {
-    this.#passedExposures += `,${exposure}`;
-    this.#passedOutcomes += outcome;
-    this.#passedUnits += `,${unit}`;
-    this.#passedCount += 1;
-    this.#bytes += EXPOSURE_BYTES;
+  /** Add a rule that an exposure passed through. */
+  addFallthrough(exposure: number, outcome: number, unit: number): void {
+    this.#passedExposures.push(exposure);
+    this.#passedOutcomes.push(outcome);
+    this.#passedUnits.push(unit);
   }
 
-  /** Note the schema of a context, as a signature; most requests have the one of the request before. */
-  addSchema(client: number, signature: string): void {
-    if (signature === this.#lastSchema && this.#counts.length === 1) return;
-    this.#lastSchema = signature;
+  /** Note the schema of a context; nearly always it is known. */
+  addSchema(client: number, shape: Shape): void {
+    if (shape.logStamp === this.stamp && shape.logClient === client) return;
+    shape.logStamp = this.stamp;
+    shape.logClient = client;
+    const { signature } = shape;
     const key = `${client} ${signature}`;
     if (this.#schemas.has(key) || this.#schemas.size >= SCHEMAS_MAX) return;
     const bytes = SCHEMA_FACTOR * signature.length + 200;
     if (this.bytes + bytes > MESSAGE_MAX_BYTES / 2) return;
     this.#schemas.set(key, [client, signature]);
-    this.#bytes += bytes;
+    this.#schemaBytes += bytes;
   }
 
   addLatency(micros: number): void {
@@ -230,8 +230,8 @@ export class OpenMessage {
 
   close(stream: Stream, nowMs: number): string {
     const countRows = this.#countRows();
-    const rowCount = this.#rowCount + this.exposureCount + this.#passedCount + countRows.counts.length;
-    const times = this.#exposureTimes === "" ? "" : `,"applied_at_ms":[${this.#exposureTimes.slice(1)}]`;
+    const rowCount = this.#resolveTimes.count + this.#exposureUnits.count + this.#passedUnits.count + countRows.counts.count;
+    const times = this.#exposureTimes.count === 0 ? "" : `,"applied_at_ms":[${this.#exposureTimes.text}]`;
     const schemas = [...this.#schemas.values()].map(([client, signature]): { client: number } & ContextSchema => ({
       client,
       ...schemaOf(signature),
@@ -243,19 +243,18 @@ export class OpenMessage {
       `"state_etag":${JSON.stringify(this.plan.etag)},"worker_version":${JSON.stringify(stream.workerVersion)},` +
       `"row_count":${rowCount},"dropped_count":${droppedCount},` +
       `"clients":[${this.#clients.text}],"origins":[${this.#origins.text}],"units":[${this.#units.slice(1)}],${this.#outcomes.toJson()},` +
-      `"resolves":{"id":[${this.#resolveIds.slice(1)}],"at_ms":[${this.#resolveTimes.slice(1)}],` +
-      `"origin":[${this.#resolveOrigins.slice(1)}]},` +
-      `"exposures":{"resolve":[${this.#exposureResolves.slice(1)}],"outcome":[${this.#exposureOutcomes.slice(1)}],` +
-      `"unit":[${this.#exposureUnits.slice(1)}]${times}},` +
-      `"fallthroughs":{"exposure":[${this.#passedExposures.slice(1)}],"outcome":[${this.#passedOutcomes.slice(1)}],` +
-      `"unit":[${this.#passedUnits.slice(1)}]},` +
-      `"counts":{"client":[${countRows.clients.join()}],"outcome":[${countRows.outcomes.join()}],"count":[${countRows.counts.join()}]},` +
+      `"resolves":{"id":[${this.#resolveIds.slice(1)}],"at_ms":[${this.#resolveTimes.text}],"origin":[${this.#resolveOrigins.text}]},` +
+      `"exposures":{"resolve":[${this.#exposureResolves.text}],"outcome":[${this.#exposureOutcomes.text}],` +
+      `"unit":[${this.#exposureUnits.text}]${times}},` +
+      `"fallthroughs":{"exposure":[${this.#passedExposures.text}],"outcome":[${this.#passedOutcomes.text}],` +
+      `"unit":[${this.#passedUnits.text}]},` +
+      `"counts":{"client":[${countRows.clients.text}],"outcome":[${countRows.outcomes.text}],"count":[${countRows.counts.text}]},` +
       `"schemas":${JSON.stringify(schemas)},"telemetry":${this.#telemetry()}}`
     );
   }
 
-  #countRows(): { clients: number[]; outcomes: number[]; counts: number[] } {
-    const rows = { clients: [] as number[], outcomes: [] as number[], counts: [] as number[] };
+  #countRows(): { clients: NumberColumn; outcomes: NumberColumn; counts: NumberColumn } {
+    const rows = { clients: new NumberColumn(), outcomes: new NumberColumn(), counts: new NumberColumn() };
     for (const [client, counts] of this.#counts.entries()) {
       for (const [outcome, count] of counts.entries()) {
         if (count === 0) continue;

@@ -125,7 +125,6 @@ export class Outcome {
   #logNames: OutcomeNames | null = null;
   logStamp = 0;
   logPosition = 0;
-  logColumnText = "";
   constructor(
     /** missing: a variant that the flag does not have, or whose value JSON cannot say. */
     readonly kind: "match" | "no_match" | "fallthrough" | "unset" | "missing",

@@ -26,7 +26,6 @@ export interface ResolveRequest {
 
 const NO_SDK: Sdk = { id: "", version: "" };
 const NO_CONTEXT: Context = {};
-const DEPTH_MAX = 126;
 
 /** Read the body of `flags:resolve`. Throws RequestError. */
 export function readResolveRequest(body: string): ResolveRequest {
@@ -88,22 +87,7 @@ function readStrings(value: unknown, key: string): readonly string[] {
 
 function readContext(value: unknown, key: string): Context {
   if (!isStruct(value)) throw new RequestError(`${key} must be an object`);
-  checkValues(value, 1);
   return value;
-}
-
-/** A context holds finite numbers and well-formed text, and is not nested without end. */
-function checkValues(struct: Readonly<Record<string, unknown>>, depth: number): void {
-  if (depth > DEPTH_MAX) throw new RequestError("the context is nested too deeply");
-  for (const key in struct) {
-    if (!key.isWellFormed()) throw new RequestError("a key of the context holds a lone surrogate");
-    const value = struct[key];
-    if (typeof value === "string") {
-      if (!value.isWellFormed()) throw new RequestError("a text of the context holds a lone surrogate");
-    } else if (typeof value === "number") {
-      if (!Number.isFinite(value)) throw new RequestError("a number of the context is out of range");
-    } else if (typeof value === "object" && value !== null) checkValues(value as Record<string, unknown>, depth + 1);
-  }
 }
 
 function readSdk(value: unknown): Sdk {

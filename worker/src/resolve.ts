@@ -6,7 +6,7 @@
  * Memory is not cleared between requests; what was written is marked with the request's number.
  * @module
  */
-import { AttributeReader, type Context } from "./context";
+import { type Context, ContextReader, type Shape } from "./context";
 import { Truth } from "./criteria";
 import { type BloomJson, type Expression, type FlagView, type Outcome, type Plan, Op, type Rule, type Segment } from "./plan";
 import { UnitHasher, unitText } from "./units";
@@ -57,12 +57,14 @@ export class Resolution {
   readonly passed: (readonly Passed[] | null)[] = [];
   /** Units by slot. */
   readonly units: string[] = [];
+  /** Of the context. */
+  shape: Shape | null = null;
   writes: MaterializationWrite[] = [];
 }
 
 export class Resolver {
   readonly #plan: Plan;
-  readonly #reader: AttributeReader;
+  readonly #reader: ContextReader;
   readonly #hasher: UnitHasher;
   readonly #plainPrefix: number;
   readonly #attributes: unknown[];
@@ -78,7 +80,7 @@ export class Resolver {
 
   constructor(plan: Plan) {
     this.#plan = plan;
-    this.#reader = new AttributeReader(plan.attributes);
+    this.#reader = new ContextReader(plan.attributes);
     this.#hasher = new UnitHasher(plan.unitSalt, plan.attributes.length, plan.segments.length + 1);
     this.#plainPrefix = this.#hasher.prepare("");
     this.#attributes = new Array<unknown>(plan.attributes.length);
@@ -89,14 +91,14 @@ export class Resolver {
 
   /**
    * Decide the flags of `views` for a context.
-   * The result is scratch memory: it holds until the next call.
+   * The result is scratch memory: it holds until the next call. Throws ContextError for a context that is not sound.
    */
   resolve(views: readonly FlagView[], context: Context, materializations: Materializations): Resolution {
     this.#request = (this.#request + 1) % REQUESTS_MAX;
     if (this.#request === 0) this.#forgetMarks();
     this.#materializations = materializations;
-    this.#reader.read(context, this.#attributes);
     const resolution = this.#resolution;
+    resolution.shape = this.#reader.read(context, this.#attributes);
     resolution.count = 0;
     resolution.passedCount = 0;
     resolution.units.length = 0;

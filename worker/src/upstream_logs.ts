@@ -39,7 +39,7 @@ export class UpstreamLogBook implements LogSink {
       infos.push(JSON.stringify(flagResolveInfo(outcome, resolution.passed[i] ?? [])));
     }
     const rates = [...reasons].map(([reason, count]) => ({ count, reason: `RESOLVE_REASON_${reason}` }));
-    const { schema, semantic_types } = schemaOf(resolve.schemaSignature);
+    const { schema, semantic_types } = schemaOf(resolution.shape?.signature ?? "");
     const instance = { ...ifAny("schema", schema), ...ifAny("semanticTypes", semantic_types) };
     const { client } = resolve;
     const head =

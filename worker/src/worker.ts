@@ -4,8 +4,7 @@
  */
 import { resolveAnswer } from "./answer";
 import { assignedFlags } from "./assigned";
-import { type Context, overlay } from "./context";
-import { schemaSignature } from "./context_schema";
+import { checkContext, type Context, ContextError, overlay } from "./context";
 import { Cors } from "./cors";
 import { Delivery } from "./delivery";
 import { randomId } from "./ids";
@@ -44,7 +43,6 @@ interface Decided {
   readonly request: Request;
   readonly resolveRequest: ResolveRequest;
   readonly atMs: number;
-  readonly attributes: Context;
   readonly context: ExecutionContext;
 }
 
@@ -98,7 +96,7 @@ export class FlagWorker {
   #refuse(request: Request, error: unknown): Response {
     let refusal: Refusal;
     if (error instanceof Refusal) refusal = error;
-    else if (error instanceof RequestError) refusal = new Refusal(400, "invalid_request", error.message);
+    else if (error instanceof RequestError || error instanceof ContextError) refusal = new Refusal(400, "invalid_request", error.message);
     else {
       console.error(JSON.stringify({ event: "request.failed", error: String(error) }));
       this.#book.addError(this.#plan, Date.now());
@@ -138,6 +136,7 @@ export class FlagWorker {
     const resolveRequest = readResolveRequest(body);
     const known = this.#secrets.get(resolveRequest.clientSecret);
     if (known) return this.#resolveFor(known, request, resolveRequest, atMs, context);
+    checkContext(resolveRequest.context);
     return this.#clientOf(resolveRequest.clientSecret).then((client) => this.#resolveFor(client, request, resolveRequest, atMs, context));
   }
 
@@ -152,8 +151,8 @@ export class FlagWorker {
     if (views.length > FLAGS_MAX) {
       throw new Refusal(400, "too_many_flags", `a request resolves at most ${FLAGS_MAX} flags, this one ${views.length}`);
     }
-    const attributes = client.managedContext === null ? resolveRequest.context : overlay(resolveRequest.context, client.managedContext);
-    const decided = { client, request, resolveRequest, atMs, attributes, context };
+    const attributes = attributesOf(client, resolveRequest);
+    const decided = { client, request, resolveRequest, atMs, context };
     const kv = this.#materializations;
     if (kv === null) return this.#finish(this.#resolver.resolve(views, attributes, UNSUPPORTED), decided);
     return this.#resolveSticky(kv, views, attributes, context).then((resolution) => this.#finish(resolution, decided));
@@ -161,12 +160,15 @@ export class FlagWorker {
 
   /** Log and answer. The resolution is scratch memory: nothing may wait between its making and here. */
   #finish(resolution: Resolution, decided: Decided): Response | Promise<Response> {
-    const { client, request, resolveRequest, atMs, attributes, context } = decided;
+    const { client, request, resolveRequest, atMs, context } = decided;
     const resolveId = randomId(32);
     const applies = resolveRequest.apply || this.#settings.forceApply;
-    this.#metrics?.add(resolution, (Date.now() - atMs) * 1000, context, atMs);
+    const latencyMicros = (Date.now() - atMs) * 1000;
+    this.#metrics?.add(resolution, latencyMicros, context, atMs);
     if (this.#queue !== null) {
-      this.#log(this.#queue, request, resolveRequest, client, resolution, { resolveId, atMs, applies, attributes }, context);
+      const origin = originOf(request, "api", resolveRequest.sdk);
+      this.#book.addResolve(this.#plan, { client, origin, resolveId, atMs, applies, latencyMicros }, resolution);
+      this.#delivery.arrange(this.#queue, context, atMs);
     }
     if (applies) return this.#json(request, resolveAnswer(resolution, resolveId, ""));
     const assignments = new Map(assignedFlags(resolution).map((flag) => [flag.flag, flag]));
@@ -187,23 +189,6 @@ export class FlagWorker {
       context.waitUntil(writeMaterializations(kv, resolution.writes, this.#settings.materializationTtlSeconds));
     }
     return resolution;
-  }
-
-  #log(
-    queue: Queue,
-    request: Request,
-    { sdk }: ResolveRequest,
-    client: Client,
-    resolution: Resolution,
-    facts: { resolveId: string; atMs: number; applies: boolean; attributes: Context },
-    context: ExecutionContext,
-  ): void {
-    const { resolveId, atMs, applies, attributes } = facts;
-    const latencyMicros = (Date.now() - atMs) * 1000;
-    const origin = originOf(request, "api", sdk);
-    const schema = schemaSignature(attributes);
-    this.#book.addResolve(this.#plan, { client, origin, resolveId, atMs, applies, schemaSignature: schema, latencyMicros }, resolution);
-    this.#delivery.arrange(queue, context, atMs);
   }
 
   async #apply(request: Request, context: ExecutionContext): Promise<Response> {
@@ -324,6 +309,13 @@ async function readBody(request: Request): Promise<string> {
 }
 
 const TOO_LARGE = `a body is at most ${BODY_MAX_BYTES} bytes`;
+
+/** The request's context, under what the client's owner laid over it. */
+function attributesOf({ managedContext }: Client, { context }: ResolveRequest): Context {
+  if (managedContext === null) return context;
+  checkContext(context);
+  return overlay(context, managedContext);
+}
 
 /** The path of a URL, undecoded. */
 function pathOf(url: string): string {

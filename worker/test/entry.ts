@@ -4,7 +4,8 @@
  * @module
  */
 import { numberText, parseNumber, parseTimestamp, parseVersion, timestampOfNumber, compareText } from "../src/values";
-import { schemaOf, schemaSignature } from "../src/context_schema";
+import { ContextReader } from "../src/context";
+import { schemaOf } from "../src/context_schema";
 import { latencyBucket } from "../src/latency";
 import { bucketLimit } from "../src/metrics";
 import { loadPlan } from "../src/plan";
@@ -32,7 +33,7 @@ const functions: Record<string, (...args: never[]) => unknown> = {
   latencyBucket,
   bucketLimit,
   unitText: (value: unknown) => unitText(value) ?? null,
-  schema: (context: Record<string, unknown>) => schemaOf(schemaSignature(context)),
+  schema: (context: Record<string, unknown>) => schemaOf(new ContextReader([]).read(context, []).signature),
   bucket: (prefix: string, unit: string, count: number) => {
     const hasher = new UnitHasher("", 1, 1);
     const record = hasher.prepare(prefix);
