@@ -43,15 +43,19 @@ class Namespaces:
         return self._store.db.execute(found, (namespace_id,)).fetchone() is not None
 
     def create(self, title: Any, *, namespace_id: str = "") -> dict[str, Any]:
-        if not isinstance(title, str) or not title or len(title.encode()) > TITLE_BYTES_LIMIT:
-            raise RefusalError(400, 10026, f"title must have 1 to {TITLE_BYTES_LIMIT} bytes")
-        if any(namespace["title"] == title for namespace in self.all()):
-            raise RefusalError(400, 10014, f"a namespace with the title {title!r} already exists")
-        row = (namespace_id or new_id(), title)
+        row = (namespace_id or new_id(), self._check_title(title))
         self._store.db.execute("insert into namespaces (namespace_id, title) values (?, ?)", row)
         return {"id": row[0], "title": title, "supports_url_encoding": True}
 
-    def rename(self, namespace_id: str, title: str) -> None:
+    def _check_title(self, title: Any, *, of: str = "") -> str:
+        if not isinstance(title, str) or not title or len(title.encode()) > TITLE_BYTES_LIMIT:
+            raise RefusalError(400, 10026, f"title must have 1 to {TITLE_BYTES_LIMIT} bytes")
+        if any(namespace["title"] == title and namespace["id"] != of for namespace in self.all()):
+            raise RefusalError(400, 10014, f"a namespace with the title {title!r} already exists")
+        return title
+
+    def rename(self, namespace_id: str, title: Any) -> None:
+        title = self._check_title(title, of=namespace_id)
         self._store.db.execute("update namespaces set title = ? where namespace_id = ?", (title, namespace_id))
 
     def delete(self, namespace_id: str) -> None:
@@ -89,17 +93,18 @@ class KvApi:
         return namespace_id
 
     async def list_namespaces(self, request: Request) -> Response:
-        return answer_page(request, self._namespaces.all())
+        order, direction = request.query_params.get("order", "title"), request.query_params.get("direction", "asc")
+        if order not in {"id", "title"} or direction not in {"asc", "desc"}:
+            raise RefusalError(400, 10026, "order is id or title, direction asc or desc")
+        namespaces = sorted(self._namespaces.all(), key=lambda each: str(each[order]), reverse=direction == "desc")
+        return answer_page(request, namespaces)
 
     async def create_namespace(self, request: Request) -> Response:
         return answer(self._namespaces.create((await read_object(request)).get("title")))
 
     async def rename_namespace(self, request: Request) -> Response:
         namespace_id = self._namespace(request)
-        title = (await read_object(request)).get("title")
-        if not isinstance(title, str) or not title:
-            raise RefusalError(400, 10026, "title is missing")
-        self._namespaces.rename(namespace_id, title)
+        self._namespaces.rename(namespace_id, (await read_object(request)).get("title"))
         return answer(None)
 
     async def delete_namespace(self, request: Request) -> Response:

@@ -19,15 +19,15 @@ from local_edge.api_kv import read_many
 from local_edge.capnp import BINDING_HEADER
 from local_edge.envelope import RefusalError, json_response
 from local_edge.kv import Pair, read_expiry
-from local_edge.queues import Message
+from local_edge.messages import Message
 
 if TYPE_CHECKING:
     from starlette.types import Receive, Scope, Send
 
     from local_edge.api_kv import Namespaces
-    from local_edge.api_queues import Queue, Queues
     from local_edge.kv import Pairs
-    from local_edge.queues import Messages
+    from local_edge.messages import Messages
+    from local_edge.queues import Queue, Queues
 
 SHORTEST_CACHE_TTL_S = 30
 

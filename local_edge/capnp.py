@@ -41,6 +41,14 @@ class Wiring:
 
 
 @dataclass(frozen=True, slots=True)
+class Entry:
+    """A main module of our own."""
+
+    name: str
+    source: str
+
+
+@dataclass(frozen=True, slots=True)
 class _Bound:
     binding: str
     service: str = ""
@@ -76,7 +84,7 @@ def _bind(binding: Mapping[str, Any], version: Version, wiring: Wiring) -> _Boun
 
 
 def _version_metadata(version: Version) -> dict[str, str]:
-    tag = (version.metadata.get("annotations") or {}).get("workers/tag", "")
+    tag = version.annotations.get("workers/tag", "")
     return {"id": version.version_id, "tag": tag, "timestamp": version.created_on}
 
 
@@ -85,14 +93,19 @@ def secret_variable(binding_name: str) -> str:
     return f"SECRET_{binding_name}"
 
 
-def write_version_config(version: Version, wiring: Wiring) -> str:
-    """workerd's configuration for one version; secrets come from the environment (see `secret_variable`)."""
+def write_version_config(version: Version, wiring: Wiring, *, entry: Entry | None = None) -> str:
+    """workerd's configuration for one version; secrets come from the environment (see `secret_variable`).
+
+    An `entry` is a module of ours that is started in place of the version's main module, which it imports.
+    """
     bound = [_bind(binding, version, wiring) for binding in version.bindings]
     services = ['(name = "main", worker = .main)', *sorted({item.service for item in bound if item.service})]
     modules = [
         f"(name = {quote(module.name)}, {module.kind} = embed {quote(f'{wiring.blobs}/{module.digest}')})"
         for module in version.modules
     ]
+    if entry is not None:
+        modules.insert(0, f"(name = {quote(entry.name)}, esModule = {quote(entry.source)})")
     flags = ", ".join(quote(flag) for flag in version.compatibility_flags)
     socket = f'(name = "http", address = {quote(wiring.listen)}, http = (cfBlobHeader = {quote(CF_HEADER)}), service = "main")'  # noqa: E501 - one line of configuration
     bindings = ",\n    ".join(item.binding for item in bound)
@@ -111,6 +124,7 @@ def write_front_config(sockets: Path, script: str, port: int) -> str:
     slots = [_external(f"slot-{n}", slot_address(sockets, script, n), http) for n in range(SLOT_COUNT)]
     services = ['(name = "front", worker = .front)', *slots]
     bindings = [f'(name = "SLOT_{n}", service = "slot-{n}")' for n in range(SLOT_COUNT)]
+    bindings.append(f'(name = "SCRIPT", text = {quote(script)})')
     own = f"http = (cfBlobHeader = {quote(CF_HEADER)})"
     listeners = [
         f'(name = "http", address = "127.0.0.1:{port}", {own}, service = "front")',

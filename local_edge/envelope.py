@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from starlette.responses import Response
 
@@ -11,6 +11,8 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from starlette.requests import Request
+
+Item = TypeVar("Item")
 
 
 class RefusalError(Exception):
@@ -55,8 +57,10 @@ def read_number(request: Request, name: str, default: int, *, low: int, high: in
     return int(text)
 
 
-def answer_page(request: Request, items: Sequence[Any], *, default_per_page: int = 20, most: int = 100) -> Response:
-    """One page of `items`, chosen by ?page= and ?per_page=, with the page numbers beside it."""
+def read_page(
+    request: Request, items: Sequence[Item], *, default_per_page: int = 20, most: int = 100
+) -> tuple[Sequence[Item], dict[str, int]]:
+    """The page of `items` that ?page= and ?per_page= choose, and the page numbers for `result_info`."""
     page = read_number(request, "page", 1, low=1, high=1_000_000)
     per_page = read_number(request, "per_page", default_per_page, low=1, high=most)
     shown = items[(page - 1) * per_page : page * per_page]
@@ -67,6 +71,12 @@ def answer_page(request: Request, items: Sequence[Any], *, default_per_page: int
         "total_count": len(items),
         "total_pages": -(-len(items) // per_page),
     }
+    return shown, info
+
+
+def answer_page(request: Request, items: Sequence[Any], *, default_per_page: int = 20, most: int = 100) -> Response:
+    """One page of `items`, with the page numbers beside it."""
+    shown, info = read_page(request, items, default_per_page=default_per_page, most=most)
     return answer(shown, result_info=info)
 
 
@@ -82,3 +92,12 @@ async def read_object(request: Request) -> dict[str, Any]:
     if not isinstance(body, dict):
         raise RefusalError(400, 10026, "the request body must be a JSON object")
     return body
+
+
+def whole_number(value: Any, name: str, *, low: int, high: int, code: int = 10026) -> int:
+    """The number, or a refusal with `code`: JSON knows no whole numbers, so 5.0 is one."""
+    if isinstance(value, bool) or not isinstance(value, (int, float)) or value % 1 != 0:
+        raise RefusalError(400, code, f"{name} must be a whole number")
+    if not low <= value <= high:
+        raise RefusalError(400, code, f"{name} must be from {low} to {high}")
+    return int(value)

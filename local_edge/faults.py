@@ -6,7 +6,9 @@
     DELETE /local/requests  forget them
 
 `match` is a regular expression over "METHOD /path" from its beginning; a binding's requests have the path
-/bindings/queue/<name>/message, /bindings/kv/<namespace id>/<key>. A fault strikes `times` requests (1), then is gone.
+/bindings/queue/<name>/message, /bindings/kv/<namespace id>/<key>. Without it every call of the REST API matches. A
+fault strikes `times` requests (1) from the `nth` (1) matching one on, counted from now, then is gone: {"nth": 4,
+"kind": "reset"} cuts the fourth API call from now. A request is struck once; it counts for all faults that it matches.
 Kinds: status (an error with `status`, `code`, `retry_after` in seconds or as any text), timeout (no answer), reset
 (the connection is cut before an answer), html (`status` with a page instead of JSON), success_false (a 200 that says
 no), truncate (half of the true answer), lost (done, but the connection is cut before the answer), short (a pull
@@ -34,6 +36,7 @@ if TYPE_CHECKING:
 
 KINDS = frozenset({"status", "timeout", "reset", "html", "success_false", "truncate", "lost", "short"})
 WATCHED = ("/client/v4/", "/cdn/", "/bindings/")
+ANY_API_CALL = r"[A-Z]+ /client/v4/"
 REMEMBERED_REQUESTS = 20_000
 TOO_MANY = 429
 CODES = {401: 10000, 403: 10000, TOO_MANY: 971}
@@ -44,10 +47,11 @@ TIMEOUT_S = 3600.0
 
 @dataclass(slots=True)
 class Fault:
-    """A fault and how many requests it still strikes."""
+    """A fault, how many matching requests it waits for, and how many it still strikes."""
 
     match: re.Pattern[str]
     kind: str
+    nth: int = 1
     times: int = 1
     status: int = 500
     code: int = 0
@@ -100,13 +104,15 @@ class Faults:
             await self._strike(fault, scope, receive, send_and_log, _Connection(send))
 
     def _take(self, request_line: str) -> Fault | None:
-        for fault in self._faults:
-            if fault.match.match(request_line):
+        taken = None
+        for fault in [fault for fault in self._faults if fault.match.match(request_line)]:
+            fault.nth -= 1
+            if fault.nth <= 0 and taken is None:
+                taken = fault
                 fault.times -= 1
                 if fault.times <= 0:
                     self._faults.remove(fault)
-                return fault
-        return None
+        return taken
 
     async def _strike(self, fault: Fault, scope: Scope, receive: Receive, send: Send, connection: _Connection) -> None:
         if fault.kind == "timeout":
@@ -160,15 +166,19 @@ def _watched_path(scope: Scope) -> str | None:
 
 
 def _read_fault(item: Any) -> Fault:
-    fields = {"match", "kind", "times", "status", "code", "retry_after"}
-    if not isinstance(item, dict) or not item.keys() <= fields or item.get("kind") not in KINDS or "match" not in item:
-        raise RefusalError(400, 10026, f"a fault has the fields {', '.join(sorted(fields))} and a known kind")
+    kinds: dict[str, type | tuple[type, ...]] = {
+        "match": str, "kind": str, "nth": int, "times": int, "status": int, "code": int, "retry_after": (int, str),
+    }  # fmt: skip
+    if not isinstance(item, dict) or not item.keys() <= kinds.keys() or item.get("kind") not in KINDS:
+        raise RefusalError(400, 10026, f"a fault has the fields {', '.join(kinds)} and a known kind")
+    for name, value in item.items():
+        if not isinstance(value, kinds[name]):
+            raise RefusalError(400, 10026, f"{name} has a wrong type: {value!r}")
     try:
-        match = re.compile(item["match"])
+        match = re.compile(item.get("match", ANY_API_CALL))
     except re.error as exc:
         raise RefusalError(400, 10026, f"match is not a regular expression: {exc}") from exc
-    retry_after = str(item.get("retry_after", ""))
-    return Fault(match, item["kind"], item.get("times", 1), item.get("status", 500), item.get("code", 0), retry_after)
+    return Fault(**{**item, "match": match, "retry_after": str(item.get("retry_after", ""))})
 
 
 def _faulty_response(fault: Fault, scope: Scope) -> Response:

@@ -1,7 +1,7 @@
 """Workers KV: values with metadata and expiry, and the limits a writer meets (reference: Workers KV).
 
-One write a second and key is enforced as in production. `stale_s` makes reads through a binding return what they
-returned before for that long, misses included, as another location would.
+The account's conditions (conditions.py) say whether one write a second and key is the limit, and for how long reads
+through a binding return what they returned before, misses included, as another location would.
 """
 
 from __future__ import annotations
@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 from local_edge.envelope import RefusalError
 
 if TYPE_CHECKING:
+    from local_edge.conditions import Conditions
     from local_edge.store import Store
 
 VALUE_BYTES_LIMIT = 25 * 1024 * 1024
@@ -36,11 +37,11 @@ class Pair:
 class Pairs:
     """The values of all namespaces."""
 
-    def __init__(self, store: Store) -> None:
+    def __init__(self, store: Store, conditions: Conditions) -> None:
         self._store = store
+        self._conditions = conditions
         self._written_at: dict[tuple[str, str], float] = {}
         self._seen: dict[tuple[str, str], tuple[float, Pair | None]] = {}
-        self.stale_s = 0.0
 
     def get(self, namespace_id: str, key: str) -> Pair | None:
         check_key(key)
@@ -52,15 +53,16 @@ class Pairs:
         return Pair(*row) if row else None
 
     def get_at_edge(self, namespace_id: str, key: str) -> Pair | None:
-        """As `get`, but as stale as the `stale_s` switch says."""
-        at = time.monotonic()
-        if self.stale_s:
-            seen = self._seen.get((namespace_id, key))
-            if seen and seen[0] > at - self.stale_s:
-                return seen[1]
+        """As `get`, but as stale as the conditions say."""
+        at, stale_s = time.monotonic(), self._conditions.kv_stale_s
+        if not stale_s:
+            self._seen.clear()
+            return self.get(namespace_id, key)
+        seen = self._seen.get((namespace_id, key))
+        if seen and seen[0] > at - stale_s:
+            return seen[1]
         pair = self.get(namespace_id, key)
-        if self.stale_s:
-            self._seen[namespace_id, key] = (at, pair)
+        self._seen[namespace_id, key] = (at, pair)
         return pair
 
     def put(self, namespace_id: str, pair: Pair) -> None:
@@ -102,6 +104,8 @@ class Pairs:
         self._store.db.execute("delete from pairs where namespace_id = ?", (namespace_id,))
 
     def _count_write(self, namespace_id: str, key: str) -> None:
+        if not self._conditions.kv_write_limit:
+            return
         at = time.monotonic()
         if at - self._written_at.get((namespace_id, key), float("-inf")) < 1:
             raise RefusalError(429, 10048, f"too many writes to the key {key}: one a second is the limit")

@@ -10,6 +10,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import json
+import math
 import os
 import re
 import socket
@@ -24,6 +25,8 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
 
 START_TIMEOUT_S = 15.0
+CPU_EXCEEDED = "Script startup exceeded CPU time limit."
+CPU_POLL_S = 0.05
 KILL_AFTER_S = 10.0
 WARDEN = """
 trap '' INT TERM HUP
@@ -103,11 +106,19 @@ class Workerd:
 
 
 async def start_workerd(
-    binary: Path, config: Path, *, warden: Warden, sockets: int, environ: Mapping[str, str], log: Path
+    binary: Path,
+    config: Path,
+    *,
+    warden: Warden,
+    sockets: int,
+    environ: Mapping[str, str],
+    log: Path,
+    cpu_limit_s: float = math.inf,
 ) -> Workerd:
     """Start workerd and return when it listens on all its `sockets`.
 
-    Raises StartError with what it said when it does not come up; then no process is left.
+    Raises StartError with what it said when it does not come up, or with CPU_EXCEEDED when it used more than
+    `cpu_limit_s` until then; then no process is left.
     """
     read_end, write_end = os.pipe()
     try:
@@ -124,15 +135,39 @@ async def start_workerd(
         os.close(write_end)
     warden.add(process.pid)
     ports: dict[str, int] = {}
-    try:
-        await asyncio.wait_for(_read_ports(read_end, sockets, ports), START_TIMEOUT_S)
-    except TimeoutError:
-        process.kill()
-    if len(ports) < sockets:
+    reading = asyncio.ensure_future(_read_ports(read_end, sockets, ports))
+    in_time = await _finishes(reading, process.pid, cpu_limit_s)
+    if len(ports) < sockets or not in_time:
+        reading.cancel()
+        if not in_time:
+            process.kill()
         await process.wait()
         warden.remove(process.pid)
-        raise StartError(_explain(log, said_before) or "Script startup exceeded CPU time limit.")
+        raise StartError((_explain(log, said_before) if in_time else "") or CPU_EXCEEDED)
     return Workerd(process, warden, ports)
+
+
+async def _finishes(starting: asyncio.Future[None], pid: int, cpu_limit_s: float) -> bool:
+    """Wait for `starting`; False when it takes too long, or more than `cpu_limit_s` of the process's CPU time."""
+    deadline = asyncio.get_running_loop().time() + START_TIMEOUT_S
+    while not starting.done():
+        await asyncio.wait([starting], timeout=CPU_POLL_S)
+        if not starting.done() and asyncio.get_running_loop().time() > deadline:
+            return False
+        if read_cpu_s(pid) > cpu_limit_s:
+            return False
+    return True
+
+
+def read_cpu_s(pid: int) -> float:
+    """CPU time of the process's main thread, on which global scopes run; 0 where no /proc tells it."""
+    try:
+        stat = Path(f"/proc/{pid}/task/{pid}/stat").read_text()
+    except OSError:
+        return 0.0
+    # The name in the second field may hold anything, so fields are counted from its closing parenthesis.
+    fields = stat.rpartition(")")[2].split()
+    return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
 
 
 async def _read_ports(read_end: int, sockets: int, ports: dict[str, int]) -> None:

@@ -14,11 +14,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from flagedge.errors import LocalError
+from local_edge.bindings import resolve_bindings
 from local_edge.envelope import RefusalError
-from local_edge.upload import Part, check_modules, make_version, module_kind, resolve_bindings
+from local_edge.metadata import read_annotations
+from local_edge.upload import Part, check_modules, make_version, module_kind
 
 if TYPE_CHECKING:
-    from local_edge.server import Edge
+    from local_edge.edge import Edge
 
 METADATA_NAME = "metadata.json"
 ETAG_NAME = "RESOLVER_STATE_ETAG"
@@ -89,7 +91,12 @@ async def serve_worker(edge: Edge, worker: BuiltWorker, port: int) -> int:
                 raise RefusalError(400, 10042, f"KV namespace id {namespace_id!r} is not valid")
             edge.namespaces.create(namespace_id, namespace_id=namespace_id)
     parts = check_modules(worker.metadata, worker.parts)
-    bindings = resolve_bindings(worker.metadata, None, edge.account, strict=True)
-    version = make_version(edge.store, SCRIPT_NAME, worker.metadata, parts, number=1, bindings=bindings)
+    bindings = resolve_bindings(
+        worker.metadata, script=SCRIPT_NAME, scripts=edge.scripts, account=edge.account, strict=True
+    )
+    version = make_version(
+        edge.store, SCRIPT_NAME, worker.metadata, parts, number=1, bindings=bindings,
+        annotations=read_annotations(worker.metadata.get("annotations"), triggered_by="upload"),
+    )  # fmt: skip
     workerd = await edge.runtime.start_at(version, f"127.0.0.1:{port}")
     return workerd.ports["http"]

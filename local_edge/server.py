@@ -1,4 +1,4 @@
-"""The account on loopback: one HTTP server for the REST API, the CDN, the bindings' backends and the test switches."""
+"""The account on loopback: a `LocalEdge` serves it from a thread, for tests, the demo and the command."""
 
 from __future__ import annotations
 
@@ -9,162 +9,25 @@ import socket
 import tempfile
 import threading
 from pathlib import Path
-from typing import TYPE_CHECKING, Self
+from typing import TYPE_CHECKING, Any, Self
 
+import httpx
 import uvicorn
-from starlette.applications import Starlette
-from starlette.exceptions import HTTPException
-from starlette.routing import Mount, Route
 
 from flagedge.errors import LocalError
-from local_edge.api_kv import KvApi, Namespaces
-from local_edge.api_queues import Queues, QueuesApi
-from local_edge.api_workers import SUBDOMAIN_SETTING, WorkersApi
-from local_edge.backend import Backend
-from local_edge.capnp import BINDING_HEADER
-from local_edge.cdn import Cdn, state_name
-from local_edge.envelope import RefusalError, answer, answer_page, read_object, refusal_response
-from local_edge.faults import Faults
-from local_edge.kv import Pairs
+from local_edge.cdn import state_name
+from local_edge.edge import API_PREFIX, Edge
+from local_edge.envelope import RefusalError
 from local_edge.process import StartError, find_workerd
-from local_edge.queues import Messages
-from local_edge.runtime import Runtime
-from local_edge.scripts import Scripts, new_id
 from local_edge.serve import BuiltWorker, serve_worker
-from local_edge.store import Store, now_text
-from local_edge.upload import Account
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
     from types import TracebackType
 
-    from starlette.requests import Request
-    from starlette.responses import Response
-    from starlette.types import ASGIApp, Receive, Scope, Send
-
-API_PREFIX = "/client/v4"
-ACCOUNT_SETTING = "account_id"
-ACCOUNT_NAME = "local"
 START_TIMEOUT_S = 30.0
 # Longer than any client keeps an idle connection, so that no request meets one that is being closed.
 KEEP_ALIVE_S = 600
-
-
-class Edge:
-    """The parts of the account, wired; lives in the server's event loop."""
-
-    def __init__(self, *, directory: Path, workerd: Path, worker_port: int, api_token: str, grace_s: float) -> None:
-        self.store = Store(directory)
-        self.messages = Messages(self.store)
-        self.queues = Queues(self.store, self.messages)
-        self.namespaces = Namespaces(self.store)
-        self.pairs = Pairs(self.store)
-        self.scripts = Scripts(self.store)
-        self.cdn = Cdn(directory / "cdn")
-        self.runtime = Runtime(workerd=workerd, directory=directory, grace_s=grace_s)
-        self._api_token = api_token
-        self.account_id = self._prepare_account()
-        self.account = Account(
-            has_queue=lambda name: self.queues.find(name) is not None,
-            has_namespace=self.namespaces.has,
-            has_script=lambda name: self.scripts.find(name) is not None,
-        )
-        self.workers_api = WorkersApi(
-            store=self.store,
-            scripts=self.scripts,
-            runtime=self.runtime,
-            account=self.account,
-            worker_port=worker_port,
-        )
-        self.faults = Faults(self._dispatch)
-        self._backend = Backend(
-            queues=self.queues, messages=self.messages, namespaces=self.namespaces, pairs=self.pairs
-        )
-        self._api = self._build_api()
-
-    def _prepare_account(self) -> str:
-        account_id = self.store.read_setting(ACCOUNT_SETTING)
-        if account_id is None:
-            account_id = new_id()
-            self.store.write_setting(ACCOUNT_SETTING, account_id)
-            self.store.write_setting(SUBDOMAIN_SETTING, ACCOUNT_NAME)
-        return account_id
-
-    def _build_api(self) -> Starlette:
-        queues_api = QueuesApi(queues=self.queues, messages=self.messages, scripts=self.scripts)
-        kv_api = KvApi(namespaces=self.namespaces, pairs=self.pairs)
-        account = f"{API_PREFIX}/accounts/{self.account_id}"
-        queue_routes, kv_routes = queues_api.routes(), kv_api.routes()
-        routes = [
-            Route(f"{account}/queues", queue_routes[0].endpoint, methods=["GET"]),
-            Route(f"{account}/queues", queue_routes[1].endpoint, methods=["POST"]),
-            Mount(f"{account}/queues", routes=queue_routes),
-            Route(f"{account}/storage/kv/namespaces", kv_routes[0].endpoint, methods=["GET"]),
-            Route(f"{account}/storage/kv/namespaces", kv_routes[1].endpoint, methods=["POST"]),
-            Mount(f"{account}/storage/kv/namespaces", routes=kv_routes),
-            Mount(f"{account}/workers", routes=self.workers_api.routes()),
-            Route(f"{API_PREFIX}/accounts", self._list_accounts, methods=["GET"]),
-            Route("/cdn/{name}", self.cdn.get_state, methods=["GET"]),
-            Route("/local/faults", self.faults.set_faults, methods=["POST"]),
-            Route("/local/faults", self.faults.clear_faults, methods=["DELETE"]),
-            Route("/local/requests", self.faults.list_requests, methods=["GET"]),
-            Route("/local/requests", self.faults.clear_requests, methods=["DELETE"]),
-            Route("/local/kv", self._set_kv, methods=["POST"]),
-            Route("/local/workers", self._list_workers, methods=["GET"]),
-        ]
-        handlers = {RefusalError: _answer_refusal, HTTPException: _answer_unrouted}
-        app = Starlette(routes=routes, exception_handlers=handlers)  # type: ignore[arg-type]
-        app.router.redirect_slashes = False
-        return app
-
-    async def _dispatch(self, scope: Scope, receive: Receive, send: Send) -> None:
-        headers = dict(scope["headers"])
-        app: ASGIApp = self._api
-        if BINDING_HEADER.encode() in headers:
-            app = self._backend
-        elif scope["path"].startswith(f"{API_PREFIX}/"):
-            refusal = self._refuse_stranger(headers.get(b"authorization", b"").decode("latin-1"), scope["path"])
-            if refusal is not None:
-                app = refusal
-        await app(scope, receive, send)
-
-    def _refuse_stranger(self, authorization: str, path: str) -> Response | None:
-        scheme, _, token = authorization.partition(" ")
-        if scheme.lower() != "bearer" or not token.strip():
-            return refusal_response(401, 10000, "Authentication error")
-        if self._api_token and token.strip() != self._api_token:
-            return refusal_response(403, 10000, "Authentication error")
-        parts = path.removeprefix(f"{API_PREFIX}/").split("/")
-        if parts[0] == "accounts" and len(parts) > 1 and parts[1] != self.account_id:
-            return refusal_response(403, 10000, "Authentication error")
-        return None
-
-    async def _list_accounts(self, request: Request) -> Response:
-        account = {"id": self.account_id, "name": ACCOUNT_NAME, "type": "standard", "created_on": now_text()}
-        return answer_page(request, [account])
-
-    async def _list_workers(self, _request: Request) -> Response:
-        ports = {name: self.runtime.port(name) for name in self.scripts.names()}
-        return answer({name: f"http://127.0.0.1:{port}" for name, port in ports.items() if port})
-
-    async def _set_kv(self, request: Request) -> Response:
-        """How stale a binding's reads are: {"stale_s": seconds}."""
-        self.pairs.stale_s = float((await read_object(request))["stale_s"])
-        return answer(None)
-
-    async def stop(self) -> None:
-        await self.runtime.stop()
-        self.store.close()
-
-
-def _answer_refusal(_request: Request, exc: RefusalError) -> Response:
-    return refusal_response(exc.status, exc.code, exc.message)
-
-
-def _answer_unrouted(request: Request, exc: HTTPException) -> Response:
-    if exc.status_code == 404:
-        message = f"Could not route to {request.url.path}, perhaps your object identifier is invalid?"
-        return refusal_response(404, 7003, message)
-    return refusal_response(exc.status_code, 10405, str(exc.detail))
 
 
 def bind(port: int, hint: str) -> socket.socket:
@@ -216,6 +79,7 @@ class LocalEdge:
         self._edge: Edge | None = None
         self._loop: asyncio.AbstractEventLoop | None = None
         self.url = f"http://127.0.0.1:{self._socket.getsockname()[1]}"
+        self._switches = httpx.Client(base_url=f"{self.url}/local")
 
     @property
     def api_url(self) -> str:
@@ -239,6 +103,31 @@ class LocalEdge:
 
     def publish_state(self, client_secret: str, state: bytes, *, encrypted: bool = False) -> None:
         self.edge.cdn.publish(state_name(client_secret, encrypted=encrypted), state)
+
+    def set_conditions(self, **conditions: Any) -> None:
+        """How unkind the account is from now on: the names and their meaning are those of `Conditions`."""
+        self._control("PATCH", "conditions", conditions)
+
+    def set_faults(self, *faults: Mapping[str, Any]) -> None:
+        """Strike coming requests; see faults.py for what a fault is."""
+        self._control("POST", "faults", list(faults))
+
+    def reset(self) -> None:
+        """No more faults, and all conditions as at the beginning."""
+        self._control("DELETE", "faults")
+        self._control("DELETE", "conditions")
+
+    def take_requests(self) -> list[dict[str, Any]]:
+        """What was asked since the last time: {method, path, status}, oldest first."""
+        requests: list[dict[str, Any]] = self._control("GET", "requests")
+        self._control("DELETE", "requests")
+        return requests
+
+    def _control(self, method: str, what: str, body: Any = None) -> Any:
+        response = self._switches.request(method, what, json=body)
+        if response.is_error:
+            raise LocalError(f"local-edge refused {method} /local/{what}: {response.json()['errors'][0]['message']}")
+        return response.json()
 
     def __enter__(self) -> Self:
         self.start()
@@ -269,6 +158,7 @@ class LocalEdge:
             raise LocalError(f"the Worker does not start: {exc}") from exc
 
     def stop(self) -> None:
+        self._switches.close()
         if self._server is not None:
             self._server.should_exit = True
         self._thread.join()
@@ -298,7 +188,7 @@ class LocalEdge:
         self._server = uvicorn.Server(config)
         serving = asyncio.create_task(self._server.serve(sockets=[self._socket]))
         try:
-            await edge.workers_api.restore()
+            await edge.deployer.restore()
             while not self._server.started and not serving.done():  # noqa: ASYNC110 - uvicorn has no event for it
                 await asyncio.sleep(0.005)
             self._ready.set()

@@ -18,8 +18,9 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
 
-SCHEMA_VERSION = 1
-SCHEMA = """
+# One entry a format: a directory of an older one is brought up to date when it is opened, never thrown away.
+MIGRATIONS = (
+    """
 create table account (key text primary key, value text not null) without rowid;
 create table scripts (
     name text primary key, created_on text not null, modified_on text not null,
@@ -53,7 +54,12 @@ create table pairs (
     namespace_id text not null, key text not null, value blob not null, metadata text, expires_at_s integer,
     primary key (namespace_id, key)
 );
-"""
+""",
+    """
+alter table scripts add column settings text not null default '{}';
+alter table deployments add column annotations text not null default '{}';
+""",
+)
 
 
 def now_text() -> str:
@@ -78,11 +84,11 @@ class Store:
         self.db.execute("pragma journal_mode = wal")
         self.db.execute("pragma synchronous = off")
         (version,) = self.db.execute("pragma user_version").fetchone()
-        if version == 0:
-            self.db.executescript(f"begin; {SCHEMA} pragma user_version = {SCHEMA_VERSION}; commit;")
-        elif version != SCHEMA_VERSION:
+        if version > len(MIGRATIONS):
             self.db.close()
-            raise sqlite3.DatabaseError(f"its format is {version}, this program writes {SCHEMA_VERSION}")
+            raise sqlite3.DatabaseError(f"its format is {version}, this program writes {len(MIGRATIONS)}")
+        for number, migration in enumerate(MIGRATIONS[version:], version + 1):
+            self.db.executescript(f"begin; {migration} pragma user_version = {number}; commit;")
 
     @contextmanager
     def transaction(self) -> Iterator[sqlite3.Connection]:

@@ -23,9 +23,9 @@ def workerd() -> Path:
         pytest.skip(str(exc))
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")
 def edge(workerd: Path) -> Iterator[LocalEdge]:
-    """One account for the session; tests keep apart by their names."""
+    """One account for a module; tests keep apart by their names."""
     with LocalEdge(workerd=workerd, grace_s=1.5) as edge:
         yield edge
 
@@ -34,5 +34,5 @@ def edge(workerd: Path) -> Iterator[LocalEdge]:
 def account(edge: LocalEdge) -> Iterator[EdgeAccount]:
     account = EdgeAccount(edge)
     yield account
-    account.http.delete(f"{edge.url}/local/faults")
+    edge.reset()
     account.http.close()

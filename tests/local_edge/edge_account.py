@@ -11,9 +11,27 @@ import httpx
 
 from local_edge.server import LocalEdge
 
+# Says which version answers.
+WHICH = "export default { fetch(request, env) { return new Response(env.VERSION.id) } };"
+VERSION = {"type": "version_metadata", "name": "VERSION"}
 HELLO = "export default { fetch(request, env) { return Response.json({ greeting: env.GREETING ?? 'hello' }); } };"
 JAVASCRIPT = "application/javascript+module"
 _numbers = itertools.count(1)
+
+
+def upload_form(
+    code: str | bytes,
+    *,
+    bindings: Sequence[Mapping[str, Any]] = (),
+    modules: Sequence[tuple[str, str | bytes, str]] = (),
+    kind: str = JAVASCRIPT,
+    **metadata: Any,
+) -> list[tuple[str, tuple[str | None, str | bytes, str]]]:
+    """The parts of a multipart upload; metadata that is None is left out."""
+    described = {"main_module": "main.js", "compatibility_date": "2026-10-01", "bindings": list(bindings), **metadata}
+    sent = {key: value for key, value in described.items() if value is not None}
+    files = [("metadata", (None, json.dumps(sent), "application/json"))]
+    return [*files, *((name, (name, body, type_)) for name, body, type_ in [("main.js", code, kind), *modules])]
 
 
 def new_name(kind: str) -> str:
@@ -47,34 +65,49 @@ class EdgeAccount:
     def __init__(self, edge: LocalEdge) -> None:
         self.edge = edge
         base = f"{edge.api_url}/accounts/{edge.edge.account_id}"
-        self.http = httpx.Client(base_url=base, headers={"authorization": "Bearer test"}, timeout=30)
+        # Without certificates, which take longer to load than most tests to run.
+        self.http = httpx.Client(base_url=base, headers={"authorization": "Bearer test"}, timeout=30, verify=False)
 
     def call(self, method: str, path: str, body: Any = None, **options: Any) -> Answer:
         return Answer(self.http.request(method, path, json=body, **options))
 
-    def upload(
-        self,
-        script: str,
-        code: str = HELLO,
-        *,
-        bindings: Sequence[Mapping[str, Any]] = (),
-        modules: Sequence[tuple[str, str | bytes, str]] = (),
-        strict: bool = True,
-        **metadata: Any,
-    ) -> Answer:
-        """PUT a Worker whose main module is main.js."""
-        described = {
-            "main_module": "main.js",
-            "compatibility_date": "2026-10-01",
-            "bindings": list(bindings),
-            **metadata,
-        }
-        files = [("metadata", (None, json.dumps(described), "application/json"))]
-        files += [(name, (name, content, kind)) for name, content, kind in [("main.js", code, JAVASCRIPT), *modules]]
-        params = {"bindings_inherit": "strict"} if strict else {}
-        return Answer(self.http.put(f"/workers/scripts/{script}", files=files, params=params))
+    def upload(self, script: str, code: str | bytes = HELLO, *, strict: bool = True, **parts: Any) -> Answer:
+        """PUT a Worker whose main module is main.js; `parts` are those of `upload_form`."""
+        return self._upload("PUT", f"/workers/scripts/{script}", code, strict=strict, **parts)
 
-    def publish(self, script: str, code: str = HELLO, **options: Any) -> str:
+    def upload_version(self, script: str, code: str | bytes = HELLO, *, strict: bool = True, **parts: Any) -> Answer:
+        """The same as a version that nothing deploys."""
+        return self._upload("POST", f"/workers/scripts/{script}/versions", code, strict=strict, **parts)
+
+    def _upload(self, method: str, path: str, code: str | bytes, *, strict: bool, **parts: Any) -> Answer:
+        params = {"bindings_inherit": "strict"} if strict else {}
+        return Answer(self.http.request(method, path, files=upload_form(code, **parts), params=params))
+
+    def deploy(self, script: str, shares: Mapping[str, float], *, force: bool = False, **fields: Any) -> Answer:
+        """Give the traffic to versions by their ids."""
+        versions = [{"version_id": each, "percentage": percentage} for each, percentage in shares.items()]
+        body = {"strategy": "percentage", "versions": versions, **fields}
+        params = {"force": "true"} if force else {}
+        return self.call("POST", f"/workers/scripts/{script}/deployments", body, params=params)
+
+    def start_versions(self, script: str, count: int) -> tuple[str, list[str]]:
+        """A script at its address with so many versions that say their ids; the first is live."""
+        url = self.publish(script, WHICH, bindings=[VERSION])
+        ids = [self.active(script)["versions"][0]["version_id"]]
+        while len(ids) < count:
+            ids.append(self.upload_version(script, WHICH, bindings=[VERSION]).result["id"])
+        return url, ids
+
+    def active(self, script: str) -> dict[str, Any]:
+        """The active deployment."""
+        return self.call("GET", f"/workers/scripts/{script}/deployments").result["deployments"][0]
+
+    def latest(self, script: str) -> dict[str, Any]:
+        """The newest version, whole."""
+        newest = self.call("GET", f"/workers/scripts/{script}/versions").result["items"][0]["id"]
+        return self.call("GET", f"/workers/scripts/{script}/versions/{newest}").result
+
+    def publish(self, script: str, code: str | bytes = HELLO, **options: Any) -> str:
         """Upload, enable workers.dev, and return the address."""
         assert self.upload(script, code, **options).result
         assert self.call("POST", f"/workers/scripts/{script}/subdomain", {"enabled": True}).result["enabled"]
@@ -101,4 +134,4 @@ class EdgeAccount:
         return self.call("POST", f"/queues/{queue_id}/messages/ack", body).result
 
     def set_faults(self, *faults: Mapping[str, Any]) -> None:
-        httpx.post(f"{self.edge.url}/local/faults", json=list(faults)).raise_for_status()
+        self.edge.set_faults(*faults)

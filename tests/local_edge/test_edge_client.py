@@ -9,31 +9,29 @@ import httpx
 import pytest
 from edge_account import HELLO, JAVASCRIPT, EdgeAccount, new_name
 
-from flagedge.cloudflare import Cloudflare, Module
 from flagedge.errors import ApiError
 from flagedge.settings import Secret
+from sync_job.workers_api import Module, WorkersApi
 
 
 @pytest.fixture
-def cloudflare(account: EdgeAccount) -> Iterator[Cloudflare]:
+def cloudflare(account: EdgeAccount) -> Iterator[WorkersApi]:
     """A client that finds its account, and does not sleep long."""
-    with Cloudflare(api_token=Secret("any"), base_url=account.edge.api_url, sleep=lambda _: None) as client:
+    with WorkersApi(api_token=Secret("any"), base_url=account.edge.api_url, sleep=lambda _: None) as client:
         yield client
 
 
-def upload(cloudflare: Cloudflare, script: str, code: str = HELLO, **metadata: object) -> None:
+def upload(cloudflare: WorkersApi, script: str, code: str = HELLO, **metadata: object) -> None:
     described = {"main_module": "main.js", "compatibility_date": "2026-10-01", **metadata}
     cloudflare.upload_script(script, metadata=described, modules=[Module("main.js", code.encode(), JAVASCRIPT)])
 
 
-def test_deploy(account: EdgeAccount, cloudflare: Cloudflare) -> None:
+def test_deploy(account: EdgeAccount, cloudflare: WorkersApi) -> None:
     """Everything that a deploy asks for works: absent at first, there afterwards."""
     script = new_name("client")
     assert cloudflare.get_script_settings(script) is None
-    assert cloudflare.list_secrets(script) is None
     upload(cloudflare, script, bindings=[{"type": "secret_text", "name": "KEY", "text": "v"}])
     cloudflare.set_workers_dev(script, enabled=True)
-    assert cloudflare.list_secrets(script) == ["KEY"]
     assert (cloudflare.get_script_settings(script) or {})["bindings"] == [{"type": "secret_text", "name": "KEY"}]
     assert cloudflare.get_subdomain() == "local"
     assert httpx.get(account.edge.worker_url(script)).status_code == 200
@@ -41,7 +39,7 @@ def test_deploy(account: EdgeAccount, cloudflare: Cloudflare) -> None:
         upload(cloudflare, script, "throw new Error('boom')")
 
 
-def test_queue_and_namespace(cloudflare: Cloudflare) -> None:
+def test_queue_and_namespace(cloudflare: WorkersApi) -> None:
     """Ensuring a queue, its consumer and a namespace twice gives the same ones."""
     name = new_name("client")
     assert cloudflare.find_queue(name) is None
@@ -54,7 +52,7 @@ def test_queue_and_namespace(cloudflare: Cloudflare) -> None:
     assert cloudflare.create_kv_namespace(name) == namespace_id == cloudflare.find_kv_namespace(name)
 
 
-def test_drain_through_faults(account: EdgeAccount, cloudflare: Cloudflare) -> None:
+def test_drain_through_faults(account: EdgeAccount, cloudflare: WorkersApi) -> None:
     """Pull and ack get through 429, 5xx pages, resets and cut answers without losing a message."""
     queue_id, _ = account.create_queue(retry_delay=0)
     account.push(queue_id, *range(20))

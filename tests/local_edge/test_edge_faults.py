@@ -77,3 +77,38 @@ def test_wrong_faults(account: EdgeAccount) -> None:
     """A fault with an unknown kind or field is refused."""
     for fault in ({"match": ".*", "kind": "gremlin"}, {"match": ".*", "kind": "reset", "tims": 1}):
         assert httpx.post(f"{account.edge.url}/local/faults", json=[fault]).status_code == 400
+
+
+def test_the_nth_call(account: EdgeAccount) -> None:
+    """Without `match` a fault strikes the nth API call from now, and only that one."""
+    account.set_faults({"kind": "status", "status": 503, "nth": 3})
+    httpx.get(f"{account.edge.cdn_url}/none")  # no API call
+    assert [account.http.get(path).status_code for path in ("/queues", "/workers/scripts", "/queues", "/queues")] == [
+        200,
+        200,
+        503,
+        200,
+    ]
+
+
+def test_the_nth_call_that_matches(account: EdgeAccount) -> None:
+    """With `match` only matching calls count, those that another fault strikes too."""
+    account.set_faults(
+        {"match": "GET .*/queues", "kind": "status", "status": 500, "nth": 2, "times": 2},
+        {"match": "GET .*/queues", "kind": "status", "status": 502, "nth": 4},
+    )
+    account.http.get("/workers/scripts")
+    assert [account.http.get("/queues").status_code for _ in range(5)] == [200, 500, 500, 502, 200]
+
+
+def test_a_lost_deployment(account: EdgeAccount) -> None:
+    """A deployment whose answer is lost was made all the same: asking again makes another one."""
+    script = new_name("lost")
+    _, (_, new) = account.start_versions(script, 2)
+    before = account.active(script)["id"]
+    account.set_faults({"match": "POST .*/deployments", "kind": "lost"})
+    with pytest.raises(httpx.NetworkError):
+        account.deploy(script, {new: 100})
+    made = account.active(script)
+    assert (made["id"] != before, made["versions"][0]["version_id"]) == (True, new)
+    assert account.deploy(script, {new: 100}).result["id"] != made["id"]

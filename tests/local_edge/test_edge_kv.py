@@ -32,6 +32,31 @@ def test_namespaces(account: EdgeAccount) -> None:
     assert account.call("GET", f"{NAMESPACES}/{created['id']}/keys").status == 404
 
 
+def test_pages_of_namespaces(account: EdgeAccount) -> None:
+    """20 namespaces are a page unless more are asked for, at most 100; every one is on one of the pages."""
+    created = {account.call("POST", NAMESPACES, {"title": new_name("kv")}).result["id"] for _ in range(21)}
+    assert len(account.call("GET", NAMESPACES).result) == 20
+    assert account.call("GET", NAMESPACES, params={"per_page": 101}).refusal == (400, 10026)
+    found: list[str] = []
+    for page in range(1, 100):
+        items = account.call("GET", NAMESPACES, params={"per_page": 10, "page": page, "order": "id"}).result
+        found += [item["id"] for item in items]
+        if not items:
+            break
+    assert found == sorted(set(found))
+    assert created <= set(found)
+
+
+def test_rename(account: EdgeAccount) -> None:
+    """A namespace may take a new title, not one that another has."""
+    first, second = new_name("kv"), new_name("kv")
+    account.call("POST", NAMESPACES, {"title": first})
+    path = f"{NAMESPACES}/{account.call('POST', NAMESPACES, {'title': second}).result['id']}"
+    assert account.call("PUT", path, {"title": first}).refusal == (400, 10014)
+    assert account.call("PUT", path, {"title": second}).result is None
+    assert account.call("PUT", path, {"title": new_name("kv")}).result is None
+
+
 @pytest.mark.parametrize("key", ["plain", "a b/c?é%", "a/../b", "x" * 512])
 def test_values(account: EdgeAccount, namespace: str, key: str) -> None:
     """A value comes back as its bytes, not in an envelope, whatever its key is; a missing one is a 404."""
@@ -133,12 +158,9 @@ def test_stale_reads(account: EdgeAccount, namespace: str) -> None:
     """With stale reads switched on, a Worker does not see a fresh write, not even where there was nothing."""
     binding = {"type": "kv_namespace", "name": "KV", "namespace_id": namespace.rpartition("/")[2]}
     url = account.publish(new_name("stale"), WORKER, bindings=[binding])
-    switch = f"{account.edge.url}/local/kv"
-    httpx.post(switch, json={"stale_s": 60})
-    try:
-        assert httpx.get(f"{url}/read").text == ""
-        account.http.put(f"{namespace}/values/stale", content=b"fresh")
-        assert httpx.get(f"{url}/read").text == ""
-    finally:
-        httpx.post(switch, json={"stale_s": 0})
+    account.edge.set_conditions(kv_stale_s=60)
+    assert httpx.get(f"{url}/read").text == ""
+    account.http.put(f"{namespace}/values/stale", content=b"fresh")
+    assert httpx.get(f"{url}/read").text == ""
+    account.edge.set_conditions(kv_stale_s=0)
     assert httpx.get(f"{url}/read").text == "fresh"

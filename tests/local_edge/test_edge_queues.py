@@ -45,26 +45,115 @@ def test_queue_settings_and_delete(account: EdgeAccount) -> None:
     assert account.call("GET", f"/queues/{queue_id}").refusal == (404, 11000)
 
 
+CONSUMER = "export default { fetch() { return new Response('ok') }, queue() {} };"
+
+
+def test_settings_that_are_replaced(account: EdgeAccount) -> None:
+    """A PUT of a queue puts back to its default what it does not name."""
+    queue_id, _ = account.create_queue()
+    account.call("PATCH", f"/queues/{queue_id}", {"settings": {"delivery_delay": 5}})
+    settings = {"message_retention_period": 60}
+    replaced = account.call("PUT", f"/queues/{queue_id}", {"settings": settings}).result["settings"]
+    assert replaced == {"delivery_delay": 0, "delivery_paused": False, "message_retention_period": 60}
+
+
 def test_one_consumer_a_queue(account: EdgeAccount) -> None:
-    """A second consumer is a 11004, until the first is deleted; a dead letter queue must exist."""
+    """A second consumer is a 11004, of either type, until the first is deleted."""
     queue_id, _ = account.create_queue(consumer=False)
     path = f"/queues/{queue_id}/consumers"
-    assert account.call("POST", path, {"type": "http_pull", "dead_letter_queue": "none"}).refusal == (400, 11000)
-    created = account.call("POST", path, {"type": "http_pull"}).result
-    assert created["settings"]["visibility_timeout_ms"] == 30_000
-    assert account.call("POST", path, {"type": "http_pull"}).refusal == (400, 11004)
-    assert account.call("GET", path).result == [created]
-    account.call("DELETE", f"{path}/{created['consumer_id']}")
     script = new_name("consumer")
-    account.upload(script)
-    assert account.call("POST", path, {"type": "worker", "script_name": script}).result["type"] == "worker"
-    assert account.call("POST", path, {"type": "http_pull"}).refusal == (400, 11004)
+    account.upload(script, CONSUMER)
+    for body in ({"type": "worker", "script_name": script}, {"type": "http_pull"}):
+        created = account.call("POST", path, body).result
+        assert account.call("POST", path, {"type": "http_pull"}).refusal == (400, 11004)
+        assert account.call("POST", path, {"type": "worker", "script_name": script}).refusal == (400, 11004)
+        assert account.call("GET", path).result == [created]
+        assert account.call("GET", f"{path}/{created['consumer_id']}").result == created
+        assert account.call("GET", f"/queues/{queue_id}").result["consumers"] == [created]
+        assert account.call("DELETE", f"{path}/{created['consumer_id']}").result is None
+    assert account.call("GET", path).result == []
+    assert account.call("DELETE", f"{path}/{created['consumer_id']}").status == 404
 
 
-def test_pull_needs_a_consumer(account: EdgeAccount) -> None:
-    """Pulling a queue without an http_pull consumer is a 405."""
+def test_the_shape_of_consumers(account: EdgeAccount) -> None:
+    """Each type has its settings, filled in with their defaults."""
+    queue_id, name = account.create_queue(consumer=False)
+    path = f"/queues/{queue_id}/consumers"
+    pull = account.call("POST", path, {"type": "http_pull", "settings": {"max_retries": 100}}).result
+    assert (pull["type"], pull["queue_name"], pull["dead_letter_queue"]) == ("http_pull", name, "")
+    pulled = {"batch_size": 10, "visibility_timeout_ms": 30_000, "max_retries": 100, "retry_delay": 0}
+    assert pull["settings"] == pulled
+    changed = account.call("PUT", f"{path}/{pull['consumer_id']}", {"type": "http_pull"}).result
+    assert changed["settings"]["max_retries"] == 3
+    account.call("DELETE", f"{path}/{pull['consumer_id']}")
+    script = new_name("consumer")
+    account.upload(script, CONSUMER)
+    push = account.call("POST", path, {"type": "worker", "script_name": script}).result
+    assert (push["type"], push["script_name"], push["dead_letter_queue"]) == ("worker", script, "")
+    assert push["settings"] == {
+        "batch_size": 10,
+        "max_retries": 3,
+        "max_wait_time_ms": 5_000,
+        "max_concurrency": None,
+        "retry_delay": 0,
+    }
+    assert account.call("PUT", f"{path}/{push['consumer_id']}", {"type": "http_pull"}).refusal == (400, 100127)
+
+
+@pytest.mark.parametrize(
+    ("body", "refusal"),
+    [
+        ({"type": "http_pull", "dead_letter_queue": "no-such-queue"}, (400, 11000)),
+        ({"type": "http_pull", "settings": {"visibility_timeout": 5}}, (400, 100127)),
+        ({"type": "http_pull", "settings": {"max_retries": 101}}, (400, 100127)),
+        ({"type": "http_pull", "script_names": "x"}, (400, 100127)),
+        ({"type": "email"}, (400, 100127)),
+        ({"type": "worker"}, (404, 10007)),
+        ({"type": "worker", "script_name": "no-such-worker"}, (404, 10007)),
+    ],
+)
+def test_wrong_consumers(account: EdgeAccount, body: dict[str, object], refusal: tuple[int, int]) -> None:
+    """A consumer's settings are known and within limits, and what it names is there."""
     queue_id, _ = account.create_queue(consumer=False)
+    assert account.call("POST", f"/queues/{queue_id}/consumers", body).refusal == refusal
+
+
+def test_a_queue_is_not_its_own_dead_letter_queue(account: EdgeAccount) -> None:
+    """Dead letters go somewhere else."""
+    queue_id, name = account.create_queue(consumer=False)
+    body = {"type": "http_pull", "dead_letter_queue": name}
+    assert account.call("POST", f"/queues/{queue_id}/consumers", body).refusal == (400, 100127)
+
+
+def test_a_consuming_worker_has_a_queue_handler(account: EdgeAccount) -> None:
+    """A Worker without a queue handler becomes no consumer, and a consumer deploys no version without one."""
+    queue_id, _ = account.create_queue(consumer=False)
+    path = f"/queues/{queue_id}/consumers"
+    script = new_name("handler")
+    account.upload(script)
+    body = {"type": "worker", "script_name": script}
+    assert account.call("POST", path, body).refusal == (400, 11001)
+    account.upload(script, CONSUMER)
+    consumer = account.call("POST", path, body).result
+    assert account.upload(script).refusal == (400, 11001)
+    live, waiting = account.latest(script)["id"], account.upload_version(script).result["id"]
+    assert account.deploy(script, {live: 100, waiting: 0}).refusal == (400, 11001)
+    assert account.call("DELETE", f"/workers/scripts/{script}").refusal == (400, 10142)
+    account.call("DELETE", f"{path}/{consumer['consumer_id']}")
+    assert account.deploy(script, {waiting: 100}).result
+
+
+@pytest.mark.parametrize("consumer", [None, "worker"])
+def test_pull_needs_a_pull_consumer(account: EdgeAccount, consumer: str | None) -> None:
+    """Pulling from a queue, or acknowledging, is a 405 without an http_pull consumer, with a Worker's too."""
+    queue_id, _ = account.create_queue(consumer=False)
+    if consumer:
+        script = new_name("push")
+        account.upload(script, CONSUMER)
+        body = {"type": consumer, "script_name": script}
+        assert account.call("POST", f"/queues/{queue_id}/consumers", body).result
     assert account.call("POST", f"/queues/{queue_id}/messages/pull", {}).status == 405
+    assert account.call("POST", f"/queues/{queue_id}/messages/ack", {"acks": [{"lease_id": "x"}]}).status == 405
 
 
 def test_message_bodies(account: EdgeAccount) -> None:

@@ -2,20 +2,26 @@
 
 from __future__ import annotations
 
+import hashlib
+import json
 import os
 import signal
 import socket
+import sqlite3
 import subprocess
 import sys
 import threading
 import time
+from contextlib import closing
 from pathlib import Path
 
 import httpx
 import pytest
 from edge_account import EdgeAccount, new_name
 
+from flagedge.errors import LocalError
 from local_edge.server import LocalEdge
+from local_edge.store import MIGRATIONS
 
 NUMBERED = """
 export default { async fetch(request, env, ctx) {
@@ -94,14 +100,29 @@ def test_the_front_passes_everything(account: EdgeAccount) -> None:
     assert httpx.get(f"{url}/cf", headers={"x-local-edge-cf": '{"country":"SE"}'}).json() == {"country": "SE"}
 
 
+def test_a_crashed_version_of_a_split(account: EdgeAccount) -> None:
+    """When one of two versions crashes the other goes on, and the crashed one comes back with its share."""
+    script = new_name("crash")
+    url, (live, candidate) = account.start_versions(script, 2)
+    account.deploy(script, {live: 100, candidate: 0})
+    override = {"cloudflare-workers-version-overrides": f'{script}="{candidate}"'}
+    time.sleep(1.1)
+    os.kill(account.edge.edge.runtime.pids(script)[candidate], signal.SIGKILL)
+    deadline = time.monotonic() + 5
+    while (answer := httpx.get(url, headers=override)).status_code != 200:
+        assert httpx.get(url).text == live
+        assert time.monotonic() < deadline
+        time.sleep(0.05)
+    assert answer.text == candidate
+
+
 def test_a_crashed_worker_comes_back(account: EdgeAccount) -> None:
     """When the process of a live version ends by itself it is started again behind the same address."""
     script = new_name("crash")
     url = account.publish(script, NUMBERED, bindings=number(1))
     time.sleep(1.1)
-    served = account.edge.edge.runtime._served[script]
-    assert served.live is not None
-    os.kill(served.live.workerd.pid, signal.SIGKILL)
+    (pid,) = account.edge.edge.runtime.pids(script).values()
+    os.kill(pid, signal.SIGKILL)
     deadline = time.monotonic() + 5
     while (answer := httpx.get(url)).status_code != 200:
         assert time.monotonic() < deadline
@@ -131,6 +152,53 @@ def test_state_survives_a_restart(workerd: Path, tmp_path: Path) -> None:
     for path in tmp_path.rglob("*"):
         if path.is_file() and not path.name.startswith("account.sqlite"):
             assert b"top-secret-value" not in path.read_bytes(), path
+
+
+OLD_VERSION = {
+    "version_id": "00000000-0000-4000-8000-000000000000",
+    "script": "old",
+    "number": 1,
+    "created_on": "2026-01-01T00:00:00Z",
+    "etag": "e",
+    "compatibility_date": "2026-01-01",
+    "compatibility_flags": [],
+    "bindings": [],
+    "metadata": {"tags": []},
+}
+
+
+def test_a_directory_of_an_older_format(workerd: Path, tmp_path: Path) -> None:
+    """What an earlier local-edge kept is served, and can be changed."""
+    code = b"export default { fetch() { return new Response('old') } };"
+    digest = hashlib.sha256(code).hexdigest()
+    (tmp_path / "blobs").mkdir()
+    (tmp_path / "blobs" / digest).write_bytes(code)
+    module = {"name": "main.js", "kind": "esModule", "digest": digest, "size_bytes": len(code)}
+    version, at = OLD_VERSION | {"modules": [module]}, OLD_VERSION["created_on"]
+    shares = [{"version_id": version["version_id"], "percentage": 100}]
+    with closing(sqlite3.connect(tmp_path / "account.sqlite")) as db:
+        db.executescript(f"{MIGRATIONS[0]} pragma user_version = 1;")
+        db.execute("insert into scripts values ('old', ?, ?, 1, 0, null)", (at, at))
+        row = (version["version_id"], json.dumps(version), at)
+        db.execute("insert into versions values (?, 'old', 1, ?, ?)", row)
+        db.execute("insert into deployments values (1, 'd', 'old', ?, ?)", (at, json.dumps(shares)))
+        db.commit()
+    with LocalEdge(dir=tmp_path, workerd=workerd) as edge:
+        account = EdgeAccount(edge)
+        assert httpx.get(edge.worker_url("old")).text == "old"
+        assert account.active("old")["versions"] == shares
+        assert account.call("GET", "/workers/scripts/old/settings").result["tags"] == []
+        assert account.upload("old").result
+        assert account.deploy("old", {version["version_id"]: 100}).result
+        account.http.close()
+
+
+def test_a_directory_of_a_newer_format(workerd: Path, tmp_path: Path) -> None:
+    """What a later local-edge kept is left alone."""
+    with closing(sqlite3.connect(tmp_path / "account.sqlite")) as db:
+        db.execute("pragma user_version = 99")
+    with pytest.raises(LocalError, match="its format is 99"), LocalEdge(dir=tmp_path, workerd=workerd):
+        pass
 
 
 def test_a_port_taken_meanwhile(workerd: Path, tmp_path: Path) -> None:

@@ -92,6 +92,7 @@ def test_a_worker_that_does_not_start_is_refused(account: EdgeAccount, code: str
 BAD_BINDINGS = [
     ({"type": "queue", "name": "Q", "queue_name": "no-such-queue"}, 11000),
     ({"type": "kv_namespace", "name": "KV", "namespace_id": "0" * 32}, 10041),
+    ({"type": "kv_namespace", "name": "KV", "namespace_id": "my-namespace"}, 10042),
     ({"type": "service", "name": "S", "service": "no-such-worker"}, 10143),
     ({"type": "plain_text", "name": "V", "text": "x" * 5001}, 10054),
     ({"type": "inherit", "name": "GONE"}, 10057),
@@ -202,6 +203,29 @@ def test_service_binding(account: EdgeAccount) -> None:
     url = account.publish(outer, code, bindings=[{"type": "service", "name": "INNER", "service": inner}])
     assert httpx.get(url).json() == {"greeting": "hello"}
     assert account.call("DELETE", f"/workers/scripts/{inner}").refusal == (400, 10142)
+
+
+def test_scripts_by_tag(account: EdgeAccount) -> None:
+    """The list of scripts can be narrowed by the tags that they have, or have not."""
+    both, one, tag = new_name("tagged"), new_name("tagged"), f"managed-by:{new_name('tag')}"
+    account.upload(both, tags=[tag, "eu"])
+    account.upload(one, tags=[tag])
+
+    def list_names(tags: str) -> set[str]:
+        return {item["id"] for item in account.call("GET", "/workers/scripts", params={"tags": tags}).result}
+
+    assert list_names(f"{tag}:yes") == {both, one}
+    assert list_names(f"{tag}:yes,eu:no") == {one}
+    assert account.call("GET", "/workers/scripts", params={"tags": "eu"}).refusal == (400, 10026)
+
+
+def test_number_of_scripts(account: EdgeAccount, monkeypatch: pytest.MonkeyPatch) -> None:
+    """An account that is full takes no new script (10037), and new versions of those it has."""
+    script = new_name("full")
+    account.upload(script)
+    monkeypatch.setattr("local_edge.api_workers.SCRIPT_COUNT_LIMIT", 1)
+    assert account.upload(new_name("full")).refusal == (400, 10037)
+    assert account.upload(script).result
 
 
 def test_delete_script(account: EdgeAccount) -> None:
