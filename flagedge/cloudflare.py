@@ -1,7 +1,7 @@
-"""The Cloudflare REST API as the jobs use it: Workers scripts, queues with HTTP pull, KV namespaces.
+"""The Cloudflare REST API as both jobs use it: calls with retries, accounts, queues with HTTP pull.
 
-The only module that talks to Cloudflare, and the only one that retries it. Every call is safe to repeat: a create
-that was done but not answered is found again by name. Source: the Cloudflare API's own OpenAPI description.
+The only module that retries Cloudflare calls. Every call here is safe to repeat: a create that was done but not
+answered is found again by name. Source: the Cloudflare API's own OpenAPI description.
 """
 
 from __future__ import annotations
@@ -10,7 +10,7 @@ import json
 import random as random_module
 import re
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from email.utils import parsedate_to_datetime
 from itertools import chain, count, repeat
@@ -23,13 +23,10 @@ from flagedge.settings import Secret
 
 API_BASE_URL = "https://api.cloudflare.com/client/v4"
 TIMEOUT = httpx.Timeout(30.0, connect=5.0, write=60.0)
-UPLOAD_TIMEOUT = httpx.Timeout(120.0, connect=5.0)
 PER_PAGE = 50  # the most that every list allows
 SHOWN_MESSAGE_CHARS = 300
 RETRIED_STATUSES = frozenset({408, 409, 429})
 AUTH_FAILED = 10000
-NO_SUBDOMAIN = 10007
-SCRIPT_MISSING = frozenset({10007, 10090})
 UNREADABLE_REQUEST = 10026
 CONCURRENT_CHANGE = 10035
 TITLE_TAKEN, CONSUMER_EXISTS, QUEUE_NAME_TAKEN = 10014, 11004, 11009
@@ -43,15 +40,6 @@ PERMISSIONS = (
     ("/workers", "Workers Scripts: Edit"),
     ("", "Account Settings: Read"),
 )
-
-
-@dataclass(frozen=True, slots=True)
-class Module:
-    """A module of a Worker: `name` is what imports say, `content_type` decides what an import gives."""
-
-    name: str
-    content: bytes
-    content_type: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -119,7 +107,7 @@ class Cloudflare:
     def find_account_id(self) -> str:
         """The id of the single account that the token sees. Raises SettingsError when there is none, or several."""
         if not self._account_id:
-            accounts = list(self._list("/accounts", account=False))
+            accounts = list(self.list_all("/accounts", account=False))
             if len(accounts) != 1:
                 seen = ", ".join(f"{account['name']} ({account['id']})" for account in accounts) or "none"
                 problem = f"the API token must see exactly one account, but sees {seen}: set CLOUDFLARE_ACCOUNT_ID"
@@ -127,36 +115,8 @@ class Cloudflare:
             self._account_id = str(accounts[0]["id"])
         return self._account_id
 
-    def get_subdomain(self) -> str | None:
-        """The account's name below workers.dev, None when it has none yet."""
-        result = self._find("/workers/subdomain", missing=frozenset({NO_SUBDOMAIN}))
-        return str(result["subdomain"]) if result and result.get("subdomain") else None
-
-    def get_script_settings(self, script: str) -> dict[str, Any] | None:
-        """Bindings and runtime settings of the live version, None when there is no such script."""
-        return self._find(f"/workers/scripts/{script}/settings", missing=SCRIPT_MISSING)
-
-    def list_secrets(self, script: str) -> list[str] | None:
-        """The names of the script's secrets, None when there is no such script."""
-        secrets: Any = self._find(f"/workers/scripts/{script}/secrets", missing=SCRIPT_MISSING)
-        return None if secrets is None else [str(secret["name"]) for secret in secrets]
-
-    def upload_script(self, script: str, *, metadata: Mapping[str, Any], modules: Sequence[Module]) -> dict[str, Any]:
-        """Upload and deploy to everyone at once; an `inherit` binding that cannot be resolved is an error."""
-        files: list[tuple[str, tuple[str | None, bytes, str]]] = [
-            ("metadata", (None, json.dumps(metadata).encode(), "application/json"))
-        ]
-        files += [(module.name, (module.name, module.content, module.content_type)) for module in modules]
-        params = {"excludeScript": "true", "bindings_inherit": "strict"}
-        endpoint = f"/workers/scripts/{script}"
-        return self._call("PUT", endpoint, params=params, files=files, timeout=UPLOAD_TIMEOUT)
-
-    def set_workers_dev(self, script: str, *, enabled: bool) -> None:
-        """Serve the script below workers.dev, or stop it; preview addresses stay off."""
-        self._call("POST", f"/workers/scripts/{script}/subdomain", body={"enabled": enabled, "previews_enabled": False})
-
     def find_queue(self, name: str) -> Queue | None:
-        for queue in self._list("/queues", name=name):
+        for queue in self.list_all("/queues", name=name):
             if queue["queue_name"] == name:
                 return Queue(str(queue["queue_id"]), name)
         return None
@@ -164,7 +124,7 @@ class Cloudflare:
     def create_queue(self, name: str) -> Queue:
         """Create the queue, or find the one that has the name already."""
         try:
-            created = self._call("POST", "/queues", body={"queue_name": name})
+            created = self.call("POST", "/queues", body={"queue_name": name})
         except ApiError as exc:
             existing = self.find_queue(name) if QUEUE_NAME_TAKEN in exc.codes else None
             if existing is None:
@@ -173,7 +133,7 @@ class Cloudflare:
         return Queue(str(created["queue_id"]), name)
 
     def list_queue_consumers(self, queue_id: str) -> list[dict[str, Any]]:
-        return list(self._list(f"/queues/{queue_id}/consumers"))
+        return list(self.list_all(f"/queues/{queue_id}/consumers"))
 
     def create_pull_consumer(
         self,
@@ -195,7 +155,7 @@ class Cloudflare:
         dead_letters = {"dead_letter_queue": dead_letter_queue} if dead_letter_queue else {}
         body = {"type": "http_pull", **dead_letters, "settings": settings}
         try:
-            return self._call("POST", f"/queues/{queue_id}/consumers", body=body)
+            return self.call("POST", f"/queues/{queue_id}/consumers", body=body)
         except ApiError as exc:
             if CONSUMER_EXISTS not in exc.codes:
                 raise
@@ -204,6 +164,14 @@ class Cloudflare:
                     return consumer
             hint = "The queue is consumed by a Worker; a queue has one consumer: detach that one first"
             raise ApiError(exc.message, status=exc.status, codes=exc.codes, hint=hint) from exc
+
+    def delete_queue_consumer(self, queue_id: str, consumer_id: str) -> None:
+        """Detach a consumer; messages wait in the queue meanwhile."""
+        self.call("DELETE", f"/queues/{queue_id}/consumers/{consumer_id}")
+
+    def get_queue_metrics(self, queue_id: str) -> dict[str, Any]:
+        """`backlog_count`, `backlog_bytes`, `oldest_message_timestamp_ms` (0: unknown); approximate."""
+        return self.call("GET", f"/queues/{queue_id}/metrics")
 
     def pull_messages(self, queue_id: str, *, batch_size: int = 100, visibility_timeout_ms: int) -> str:
         """Lease up to `batch_size` messages: the answer's JSON text as it came, envelope included, not parsed.
@@ -238,34 +206,18 @@ class Cloudflare:
             "acks": [{"lease_id": lease} for lease in acks],
             "retries": [{"lease_id": lease, "delay_seconds": delay_s} for lease, delay_s in retries],
         }
-        return self._call("POST", f"/queues/{queue_id}/messages/ack", body=body)
+        return self.call("POST", f"/queues/{queue_id}/messages/ack", body=body)
 
-    def find_kv_namespace(self, title: str) -> str | None:
-        for namespace in self._list("/storage/kv/namespaces"):
-            if namespace["title"] == title:
-                return str(namespace["id"])
-        return None
-
-    def create_kv_namespace(self, title: str) -> str:
-        """Create the namespace and return its id, or that of the one that has the title already."""
-        try:
-            return str(self._call("POST", "/storage/kv/namespaces", body={"title": title})["id"])
-        except ApiError as exc:
-            existing = self.find_kv_namespace(title) if TITLE_TAKEN in exc.codes else None
-            if existing is None:
-                raise
-            return existing
-
-    def _find(self, endpoint: str, *, missing: frozenset[int]) -> dict[str, Any] | None:
+    def find(self, endpoint: str, *, missing: frozenset[int]) -> dict[str, Any] | None:
         """The result of a GET; None when a `missing` code says so, and only then: a failed read is no absence."""
         try:
-            return self._call("GET", endpoint)
+            return self.call("GET", endpoint)
         except ApiError as exc:
             if missing.intersection(exc.codes) and exc.status < 500:
                 return None
             raise
 
-    def _list(self, endpoint: str, *, account: bool = True, **params: str) -> Iterator[dict[str, Any]]:
+    def list_all(self, endpoint: str, *, account: bool = True, **params: str) -> Iterator[dict[str, Any]]:
         """The items of all pages."""
         seen_count = 0
         for page in count(1):
@@ -279,7 +231,7 @@ class Cloudflare:
             if not items or not more:
                 return
 
-    def _call(self, method: str, endpoint: str, **options: Any) -> dict[str, Any]:
+    def call(self, method: str, endpoint: str, **options: Any) -> dict[str, Any]:
         """The envelope's `result`, {} when there is none."""
         return _read_envelope(self._send(method, endpoint, **options)).get("result") or {}
 

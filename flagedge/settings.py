@@ -9,6 +9,7 @@ from __future__ import annotations
 import base64
 import binascii
 from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 from typing import TypeVar
 from urllib.parse import urlsplit
 
@@ -43,37 +44,66 @@ class Secret:
     __str__ = __repr__
 
 
-class SettingsReader:
-    """Reads typed values out of a mapping and collects what is wrong with them."""
+@dataclass(frozen=True, slots=True)
+class SettingInForce:
+    """A setting as it may be shown: the value of a secret is stars."""
 
-    def __init__(self, environ: Mapping[str, str]) -> None:
+    name: str
+    value: str
+    source: str
+
+
+class SettingsReader:
+    """Reads typed values out of a mapping, collects what is wrong with them, and remembers what was read.
+
+    `sources` says where values came from that did not stand in the environment themselves.
+    """
+
+    def __init__(self, environ: Mapping[str, str], *, sources: Mapping[str, str] | None = None) -> None:
         self._environ = environ
+        self._sources = sources or {}
         self.problems: list[str] = []
+        self.in_force: dict[str, SettingInForce] = {}
 
     def text(self, name: str, default: str = "") -> str:
-        return self._environ.get(name, "").strip() or default
+        value = self._value(name)
+        self._note(name, value or default, is_set=bool(value))
+        return value or default
 
     def required(self, name: str, why: str) -> str:
         value = self.text(name)
         if not value:
-            self.problems.append(f"{name} is not set ({why})")
+            self.problem(f"{name} is not set ({why})")
         return value
 
     def secret(self, name: str) -> Secret:
-        return Secret(self.text(name))
+        value = self._value(name)
+        self._note(name, "***" if value else "", is_set=bool(value))
+        return Secret(value)
 
     def required_secret(self, name: str, why: str) -> Secret:
-        return Secret(self.required(name, why))
+        value = self.secret(name)
+        if not value:
+            self.problem(f"{name} is not set ({why})")
+        return value
+
+    def _value(self, name: str) -> str:
+        return self._environ.get(name, "").strip()
+
+    def _note(self, name: str, shown: str, *, is_set: bool) -> None:
+        source = self._sources.get(name, "environment") if is_set else "default"
+        self.in_force[name] = SettingInForce(name, shown, source)
 
     def parsed(self, name: str, parse: Callable[[str], T], default: T, expected: str) -> T:
         """The value through `parse`; a ValueError becomes a problem that says what was `expected`."""
-        text = self.text(name)
+        text = self._value(name)
+        self._note(name, text or _shown(default), is_set=bool(text))
         if not text:
             return default
         try:
             return parse(text)
         except ValueError:
-            self.problems.append(f"{name} must be {expected}")
+            self.problem(f"{name} must be {expected}")
             return default
 
     def whole_number(self, name: str, default: int, *, low: int, high: int) -> int:
@@ -95,7 +125,10 @@ class SettingsReader:
 
     def switch(self, name: str) -> bool:
         """Whether a switch is on: any value turns it on but false, 0, no and off."""
-        return self.text(name).lower() not in {"", "false", "0", "no", "off"}
+        text = self._value(name)
+        is_on = text.lower() not in {"", "false", "0", "no", "off"}
+        self._note(name, "on" if is_on else "off", is_set=bool(text))
+        return is_on
 
     def choice(self, name: str, default: str, among: tuple[str, ...]) -> str:
         def parse(text: str) -> str:
@@ -123,8 +156,12 @@ class SettingsReader:
             except (ValueError, binascii.Error):
                 right = False
             if not right:
-                self.problems.append(f"{name} must be {expected}")
+                self.problem(f"{name} must be {expected}")
         return value
+
+    def problem(self, text: str) -> None:
+        """Add something that is wrong with several settings, or with what one leads to."""
+        self.problems.append(text)
 
     def finish(self) -> None:
         """Raise one SettingsError with every problem found, or nothing."""
@@ -132,6 +169,15 @@ class SettingsReader:
             raise SettingsError(self.problems)
 
 
+def _shown(default: object) -> str:
+    return str(default).lower() if isinstance(default, bool) else str(default)
+
+
 def decode_base64(text: str) -> bytes:
     """Strict standard base64."""
     return base64.b64decode(text, validate=True)
+
+
+def is_reference(text: str) -> bool:
+    """Whether a value names a secret of AWS instead of being one; `references.py` fetches those."""
+    return text.strip().startswith(("arn:", "aws-secretsmanager:", "aws-ssm:"))

@@ -13,36 +13,60 @@ from pathlib import Path
 from typing import Any
 
 from flagedge import __version__
-from flagedge.cloudflare import Module
 from flagedge.errors import LocalError
 from flagedge.settings import Secret
 from sync_job.compile import PLAN_FORMAT, Plan
 from sync_job.settings import WorkerSettings
+from sync_job.token_keys import TokenKey, write_keys
+from sync_job.workers_api import Module
 
 COMPATIBILITY_DATE = "2026-10-01"
 MAIN_MODULE = "worker.js"
 BUNDLE = Path(__file__).parent / "bundle"
-TOKEN_KEY_NAME = "RESOLVE_TOKEN_ENCRYPTION_KEY"  # noqa: S105 (its name)
-CLIENT_SECRET_NAME = "CONFIDENCE_CLIENT_SECRET"  # noqa: S105
+CLIENT_SECRET_NAME = "CONFIDENCE_CLIENT_SECRET"  # noqa: S105 (its name)
 ETAG_NAME = "RESOLVER_STATE_ETAG"
 VERSION_NAME = "DEPLOYER_VERSION"
 DIGEST_NAME = "SETTINGS_DIGEST"
+ACCOUNT_NAME = "STATE_ACCOUNT"
+SINCE_NAME = "STATE_SINCE"
+KEYS_NAME = "RESOLVE_TOKEN_KEYS"
+SCRIPT_KEYS = ("observability", "tail_consumers", "logpush")
+"""Metadata that belongs to the script and not to a version."""
+SEALING_NAME = "RESOLVE_TOKEN_SEALING_KEY"
 
 
 @dataclass(frozen=True, slots=True)
 class Upload:
-    """Modules and metadata of one Worker version."""
+    """Modules and metadata of one Worker version, and what belongs to the script whatever its version."""
 
     metadata: dict[str, Any]
     modules: tuple[Module, ...]
+    script_settings: dict[str, Any]
+
+    @property
+    def message(self) -> str:
+        return str(self.metadata["annotations"]["workers/message"])
 
     @property
     def size_bytes(self) -> int:
         return sum(len(module.content) for module in self.modules)
 
 
+@dataclass(frozen=True, slots=True)
+class DeployedFacts:
+    """What an upload tells later runs beside its etag: `state_since_s` is the epoch second since when it is served."""
+
+    settings_digest: str
+    state_since_s: int = 0
+    token_keys: tuple[TokenKey, ...] = ()
+
+
 def assemble_upload(
-    plan: Plan, settings: WorkerSettings, *, settings_digest: str, namespace_ids: Mapping[str, str]
+    plan: Plan,
+    settings: WorkerSettings,
+    *,
+    facts: DeployedFacts,
+    namespace_ids: Mapping[str, str],
 ) -> Upload:
     """Put modules and metadata together; `namespace_ids` gives the KV namespace of each binding.
 
@@ -54,20 +78,34 @@ def assemble_upload(
         Module("plan.json", plan.text.encode(), "text/plain"),
         Module("bitsets.bin", plan.bits, "application/octet-stream"),
     )
-    bindings = [*worker_bindings(settings), _text(ETAG_NAME, plan.etag), _text(DIGEST_NAME, settings_digest)]
+    bindings = [
+        *worker_bindings(settings),
+        _text(ETAG_NAME, plan.etag),
+        _text(DIGEST_NAME, facts.settings_digest),
+        _text(ACCOUNT_NAME, plan.account),
+        _text(SINCE_NAME, str(facts.state_since_s)),
+    ]
+    if facts.token_keys:
+        bindings += [_text(KEYS_NAME, write_keys(facts.token_keys)), _text(SEALING_NAME, facts.token_keys[-1].name)]
     bindings += [
         {"type": "kv_namespace", "name": name, "namespace_id": namespace_id}
         for name, namespace_id in namespace_ids.items()
     ]
+    extras = settings.extras
+    annotations = {"workers/message": extras.message or f"flagedge {__version__}: state {plan.etag}"}
+    if extras.tag:
+        annotations["workers/tag"] = extras.tag
+    script_settings: dict[str, Any] = {"observability": {"enabled": True}}
+    script_settings |= {key: extras.metadata[key] for key in SCRIPT_KEYS if key in extras.metadata}
     metadata = {
         "main_module": MAIN_MODULE,
         "compatibility_date": COMPATIBILITY_DATE,
         "bindings": bindings,
         "keep_bindings": ["secret_text", "secret_key"],
-        "observability": {"enabled": True},
-        "annotations": {"workers/message": f"flagedge {__version__}: state {plan.etag}"},
+        "annotations": annotations,
+        **{key: value for key, value in extras.metadata.items() if key not in SCRIPT_KEYS},
     }
-    return Upload(metadata, modules)
+    return Upload(metadata, modules, script_settings)
 
 
 def worker_bindings(settings: WorkerSettings) -> list[dict[str, Any]]:
@@ -86,7 +124,7 @@ def worker_bindings(settings: WorkerSettings) -> list[dict[str, Any]]:
         bindings.append(_text("FORCE_APPLY", "true" if settings.force_apply else "false"))
     if settings.materialization_ttl_s:
         bindings.append(_text("MATERIALIZATION_TTL_SECONDS", str(settings.materialization_ttl_s)))
-    return bindings
+    return bindings + [dict(binding) for binding in settings.extras.bindings]
 
 
 def digest_settings(settings: WorkerSettings, secrets: dict[str, Secret]) -> str:
@@ -97,6 +135,8 @@ def digest_settings(settings: WorkerSettings, secrets: dict[str, Secret]) -> str
     facts = {
         "bindings": worker_bindings(settings),
         "namespaces": settings.namespaces,
+        "extras": [settings.extras.tag, settings.extras.message, dict(settings.extras.metadata)],
+        "workers_dev": settings.workers_dev,
         "compatibility_date": COMPATIBILITY_DATE,
         "plan_format": PLAN_FORMAT,
         "worker": hashlib.sha256(_bundled(MAIN_MODULE)).hexdigest(),
@@ -111,7 +151,7 @@ def write_upload(upload: Upload, directory: Path) -> None:
         directory.mkdir(parents=True, exist_ok=True)
         for module in upload.modules:
             (directory / module.name).write_bytes(module.content)
-        (directory / "metadata.json").write_text(json.dumps(upload.metadata, indent=2) + "\n")
+        (directory / "metadata.json").write_text(json.dumps(upload.metadata | upload.script_settings, indent=2) + "\n")
     except OSError as error:
         raise LocalError(f"cannot write to {directory} ({error.strerror})", hint="Choose another --out") from error
 

@@ -6,34 +6,44 @@ import argparse
 import hashlib
 import json
 import os
+import re
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 
 from flagedge import __version__
-from flagedge.cloudflare import Cloudflare
-from flagedge.errors import FlagedgeError, LocalError
+from flagedge.command import exit_code_of
+from flagedge.errors import LocalError
 from flagedge.logs import configure_logs
-from sync_job import job
-from sync_job.settings import read_log_level, read_state_key, read_sync_settings, read_worker_settings
+from sync_job.job import RunOptions, RunResult, run
+from sync_job.settings import (
+    SyncSettings,
+    describe_settings,
+    read_log_level,
+    read_state_key,
+    read_sync_settings,
+    read_worker_settings,
+)
+from sync_job.workers_api import WorkersApi
 
 _EPILOG = """\
-Settings come from the environment; README.md lists them.
+Settings come from the environment; README.md lists them, `sync-job settings` shows those in force.
 Exit codes: 0 done or nothing to do, 1 failed (the live Worker is untouched), 2 wrong settings.
 """
+_UNITS_S = {"s": 1, "m": 60, "h": 3600}
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command; the exit code. Errors are one `error:` line on stderr."""
     options = _parser().parse_args(arguments)
-    try:
+
+    def command() -> int | None:
         configure_logs(job="sync_job", level=read_log_level(os.environ))
-        return _run(options) if options.command == "run" else _build(options)
-    except FlagedgeError as error:
-        print(f"error: {error}", file=sys.stderr)
-        return error.exit_code
-    except KeyboardInterrupt:
-        return 130
+        result: int | None = options.function(options)
+        return result
+
+    return exit_code_of(command, interrupted="interrupted; run again, every step can be repeated")
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -45,36 +55,134 @@ def _parser() -> argparse.ArgumentParser:
     )
     parser.add_argument("--version", action="version", version=__version__)
     commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
+
     run = commands.add_parser("run", help="one pass: fetch, compile, deploy; does nothing when nothing changed")
-    run.add_argument("--force", action="store_true", help="deploy even if state and settings are those that are live")
+    run.set_defaults(function=_run)
+    run.add_argument("--force", action="store_true", help="deploy whatever is live, another account's state too")
+    run.add_argument("--adopt", action="store_true", help="detach the Worker that the queue feeds, to pull from it")
+    run.add_argument("--every", type=_seconds, metavar="TIME", help="pass after pass, this far apart: 20s, 5m, 1h")
+    run.add_argument("--for", dest="lasting", type=_seconds, metavar="TIME", help="with --every: end after this time")
     run.add_argument("--json", action="store_true", help="print the result as one JSON object")
+
+    status = commands.add_parser("status", help="what is live: state, age, versions, token keys, queue backlog")
+    status.set_defaults(function=_status)
+    status.add_argument("--json", action="store_true", help="print it as one JSON object")
+
+    settings = commands.add_parser("settings", help="every setting in force, where it came from, secrets masked")
+    settings.set_defaults(function=_settings)
+
+    keys = commands.add_parser("keys", help="the keys of apply tokens: list, rotate, retire")
+    actions = keys.add_subparsers(dest="action", required=True, metavar="ACTION")
+    actions.add_parser("list", help="the keys that are bound").set_defaults(function=_keys_list)
+    actions.add_parser("rotate", help="a fresh key seals, the old ones go on opening").set_defaults(
+        function=_keys_rotate
+    )
+    retire = actions.add_parser("retire", help="remove a key that no token in flight needs")
+    retire.set_defaults(function=_keys_retire)
+    retire.add_argument("key", help="its id, or its secret's name")
+    retire.add_argument("--force", action="store_true", help="also while its tokens may be in use: they fail then")
+
     build = commands.add_parser("build", help="compile a state file and write what would be uploaded")
+    build.set_defaults(function=_build)
     build.add_argument("--state", type=Path, required=True, metavar="FILE", help="a state as the CDN serves it")
     build.add_argument("--out", type=Path, required=True, metavar="DIR", help="where metadata.json and the modules go")
     build.add_argument("--etag", default="", help="entity tag of the state (default: made from its content)")
     return parser
 
 
-def _run(options: argparse.Namespace) -> int:
+def _seconds(text: str) -> float:
+    match = re.fullmatch(r"(\d+)([smh])", text)
+    if match is None or int(match[1]) == 0:
+        raise argparse.ArgumentTypeError(f"{text} is not a time such as 20s, 5m or 1h")
+    return float(int(match[1]) * _UNITS_S[match[2]])
+
+
+@contextmanager
+def _open_api() -> Iterator[tuple[SyncSettings, WorkersApi]]:
     settings = read_sync_settings(os.environ)
-    with Cloudflare(
+    with WorkersApi(
         api_token=settings.api_token, account_id=settings.account_id, base_url=settings.api_base_url
-    ) as cloudflare:
-        if not settings.account_id:
-            cloudflare.find_account_id()
-        result = job.run(settings, cloudflare, force=options.force)
-    if options.json:
-        print(json.dumps(result.to_json()))
-    elif result.outcome == "unchanged":
-        print(f"unchanged: {result.worker_name} serves state {result.etag}")
-    else:
-        where = result.url or "(no workers.dev subdomain; reach it by a route or a service binding)"
-        print(f"deployed: {result.worker_name}, {result.flag_count} flags, state {result.etag}\n{where}")
-    return 0
+    ) as api:
+        api.find_account_id()
+        yield settings, api
 
 
-def _build(options: argparse.Namespace) -> int:
-    from sync_job.assemble import assemble_upload, digest_settings, write_upload  # noqa: PLC0415 (see job.py)
+def _run(options: argparse.Namespace) -> int | None:
+    with _open_api() as (settings, api):
+        run_options = RunOptions(force=options.force, adopt=options.adopt)
+        if options.every is None:
+            _print_result(run(settings, api, run_options), as_json=options.json)
+            return None
+        from sync_job.repeat import run_repeatedly  # noqa: PLC0415
+
+        return run_repeatedly(
+            lambda: _print_result(run(settings, api, run_options), as_json=options.json),
+            every_s=options.every,
+            lasting_s=options.lasting,
+        )
+
+
+def _print_result(result: RunResult, *, as_json: bool) -> None:
+    if as_json:
+        print(json.dumps(result.to_json()), flush=True)
+        return
+    where = result.url or "(not on workers.dev; reach it by a route or a service binding)"
+    said = {
+        "unchanged": f"unchanged: {result.worker_name} serves state {result.etag}",
+        "deployed": f"deployed: {result.worker_name}, {result.flag_count} flags, state {result.etag}\n{where}",
+        "checked": f"checked: state {result.etag}, {result.flag_count} flags, could be deployed (NO_DEPLOY is set)",
+        "held": f"left alone: another run is deploying {result.worker_name}",
+    }
+    print(said[result.outcome], flush=True)
+
+
+def _status(options: argparse.Namespace) -> None:
+    from sync_job.status import format_status, read_status  # noqa: PLC0415
+
+    with _open_api() as (settings, api):
+        status = read_status(settings, api)
+    print(json.dumps(status.to_json()) if options.json else format_status(status))
+
+
+def _settings(_options: argparse.Namespace) -> int:
+    in_force, problems = describe_settings(os.environ)
+    width = max(len(setting.name) for setting in in_force)
+    for setting in in_force:
+        print(f"{setting.name:{width}}  {setting.value or '(none)'}  [{setting.source}]")
+    for problem in problems:
+        print(f"wrong: {problem}", file=sys.stderr)
+    return 2 if problems else 0
+
+
+def _keys_list(_options: argparse.Namespace) -> None:
+    from sync_job.keys import list_keys  # noqa: PLC0415
+    from sync_job.status import describe_key  # noqa: PLC0415
+
+    with _open_api() as (settings, api):
+        keys = list_keys(settings, api)
+    for key in reversed(keys):
+        print(describe_key(key, seals=key is keys[-1]))
+    if not keys:
+        print("no token key is bound; the next run makes one")
+
+
+def _keys_rotate(_options: argparse.Namespace) -> None:
+    from sync_job.keys import rotate_key  # noqa: PLC0415
+
+    with _open_api() as (settings, api):
+        _print_result(rotate_key(settings, api), as_json=False)
+
+
+def _keys_retire(options: argparse.Namespace) -> None:
+    from sync_job.keys import retire_key  # noqa: PLC0415
+
+    with _open_api() as (settings, api):
+        key = retire_key(settings, api, options.key, force=options.force)
+    print(f"retired: {key.kid or key.name}")
+
+
+def _build(options: argparse.Namespace) -> None:
+    from sync_job.assemble import DeployedFacts, assemble_upload, digest_settings, write_upload  # noqa: PLC0415 (see job.py)
     from sync_job.compile import compile_plan  # noqa: PLC0415
     from sync_job.decode import decode_state, decrypt_state  # noqa: PLC0415
 
@@ -86,10 +194,9 @@ def _build(options: argparse.Namespace) -> int:
         raise LocalError(f"cannot read {options.state} ({error.strerror})", hint="Check --state") from error
     etag = options.etag or f'"sha256-{hashlib.sha256(data).hexdigest()}"'
     plan = compile_plan(decode_state(decrypt_state(data, state_key) if state_key else data), etag=etag)
-    digest = digest_settings(settings, {})
-    upload = assemble_upload(plan, settings, settings_digest=digest, namespace_ids=dict(settings.namespaces))
+    facts = DeployedFacts(digest_settings(settings, {}))
+    upload = assemble_upload(plan, settings, facts=facts, namespace_ids=dict(settings.namespaces))
     write_upload(upload, options.out)
     print(
         f"built: {plan.flag_count} flags, {upload.size_bytes} bytes in {len(upload.modules)} modules, in {options.out}"
     )
-    return 0

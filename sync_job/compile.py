@@ -33,6 +33,7 @@ class Plan:
     text: str
     bits: bytes
     etag: str
+    account: str
     flag_count: int
 
 
@@ -86,7 +87,7 @@ class _PlanCompiler:
         }
         _mark_cyclic(self._compiled, self._targeting.criteria.items)
         text = json.dumps(plan, separators=(",", ":"), allow_nan=False)
-        return Plan(text, self._module.to_bytes(), etag, len(shown))
+        return Plan(text, self._module.to_bytes(), etag, self._account, len(shown))
 
     # Clients
 

@@ -1,27 +1,37 @@
-"""Getting an upload live, every step safe to repeat: queue, its pull consumer, token key, script, workers.dev.
+"""Getting an upload live, every step safe to repeat: queues, consumer, namespaces, script, deployment, workers.dev.
 
 A failed read raises and so never leads to a write; in particular no token key is made unless the Worker is known
-to have none. The first upload carries its key among the bindings: there is never a live Worker without one.
+to have none. While a deployment is under way the script carries a tag: a run that finds it goes through all steps,
+whatever the bindings say, for those are of the version that was uploaded last, deployed or not.
 """
 
 from __future__ import annotations
 
-import base64
-import secrets
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from flagedge.cloudflare import Cloudflare
+from flagedge.errors import FlagedgeError
 from flagedge.settings import Secret
-from sync_job.assemble import (
-    CLIENT_SECRET_NAME,
-    DIGEST_NAME,
-    ETAG_NAME,
-    TOKEN_KEY_NAME,
-    VERSION_NAME,
-    Upload,
-)
-from sync_job.settings import TOKEN_KEY_BYTES, SyncSettings, WorkerSettings
+from sync_job.assemble import ACCOUNT_NAME, DIGEST_NAME, ETAG_NAME, KEYS_NAME, SINCE_NAME, VERSION_NAME, Upload
+from sync_job.deadline import Deadline
+from sync_job.lease import Lease
+from sync_job.settings import SyncSettings, WorkerSettings
+from sync_job.token_keys import TokenKey, read_keys
+from sync_job.workers_api import Deployment, WorkersApi
+
+UNDER_WAY = "flagedge:deploying"
+"""The tag of a script from before an upload until everything after it is done."""
+UPLOAD_S = 30.0
+"""What an upload may take, for a deadline."""
+
+
+class OvertakenError(FlagedgeError):
+    """Somebody else deployed while this run prepared its own; theirs stays."""
+
+
+class PushConsumerError(FlagedgeError):
+    """The flag-logs queue feeds a Worker, so nobody could pull from it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,64 +42,129 @@ class LiveWorker:
     etag: str = ""
     version: str = ""
     settings_digest: str = ""
-    has_token_key: bool = False
+    account: str = ""
+    state_since_s: int = 0
+    token_keys: tuple[TokenKey, ...] = ()
+    tags: tuple[str, ...] = ()
+
+    @property
+    def is_under_way(self) -> bool:
+        return UNDER_WAY in self.tags
 
 
-def read_live_worker(cloudflare: Cloudflare, worker_name: str) -> LiveWorker:
-    """Ask the API what is live."""
-    settings = cloudflare.get_script_settings(worker_name)
+def read_live_worker(api: WorkersApi, worker_name: str) -> LiveWorker:
+    """Ask the API what was uploaded last; unless a deployment is under way, that is what is live."""
+    settings = api.get_script_settings(worker_name)
     if settings is None:
         return LiveWorker()
-    bindings: list[dict[str, Any]] = settings.get("bindings") or []
+    return describe_worker(settings.get("bindings") or [], tags=settings.get("tags") or ())
+
+
+def describe_worker(bindings: Sequence[Mapping[str, Any]], *, tags: Sequence[str] = ()) -> LiveWorker:
+    """What the bindings of a version say."""
     texts = {binding["name"]: binding.get("text", "") for binding in bindings if binding["type"] == "plain_text"}
+    secret_names = {binding["name"] for binding in bindings if binding["type"] == "secret_text"}
     return LiveWorker(
         exists=True,
         etag=texts.get(ETAG_NAME, ""),
         version=texts.get(VERSION_NAME, ""),
         settings_digest=texts.get(DIGEST_NAME, ""),
-        has_token_key=any(
-            binding["type"] == "secret_text" and binding["name"] == TOKEN_KEY_NAME for binding in bindings
-        ),
+        account=texts.get(ACCOUNT_NAME, ""),
+        state_since_s=int(since) if (since := texts.get(SINCE_NAME, "")).isdecimal() else 0,
+        token_keys=read_keys(texts.get(KEYS_NAME, ""), secret_names),
+        tags=tuple(tags),
     )
 
 
-def ensure_queue(cloudflare: Cloudflare, queue_name: str) -> None:
-    """The flag-logs queue, with a pull consumer: made if absent."""
-    queue = cloudflare.find_queue(queue_name) or cloudflare.create_queue(queue_name)
-    consumers = cloudflare.list_queue_consumers(queue.queue_id)
-    if not any(consumer.get("type") == "http_pull" for consumer in consumers):
-        cloudflare.create_pull_consumer(queue.queue_id)
+def ensure_queue(api: WorkersApi, settings: SyncSettings, *, adopt: bool) -> None:
+    """The flag-logs queue, its dead-letter queue and its pull consumer: made if absent.
+
+    `adopt` detaches a push consumer, such as the official Worker; without it that is a PushConsumerError.
+    """
+    queue = api.find_queue(settings.worker.queue_name)
+    consumers = api.list_queue_consumers(queue.queue_id) if queue else []
+    if any(consumer.get("type") == "http_pull" for consumer in consumers):
+        return
+    if consumers and not adopt:
+        names = ", ".join(str(consumer.get("script_name") or consumer.get("script") or "?") for consumer in consumers)
+        raise PushConsumerError(
+            f"queue {settings.worker.queue_name} feeds the Worker {names}, so flag logs could not be pulled",
+            hint="Run once with --adopt to detach that consumer (its messages stay in the queue), "
+            "or choose other names with WORKER_NAME_PREFIX",
+        )
+    queue = queue or api.create_queue(settings.worker.queue_name)
+    if api.find_queue(settings.dead_letter_queue_name) is None:
+        api.create_queue(settings.dead_letter_queue_name)
+    for consumer in consumers:
+        api.delete_queue_consumer(queue.queue_id, str(consumer["consumer_id"]))
+    api.create_pull_consumer(queue.queue_id, dead_letter_queue=settings.dead_letter_queue_name)
 
 
-def ensure_namespaces(cloudflare: Cloudflare, settings: WorkerSettings) -> dict[str, str]:
+def ensure_namespaces(api: WorkersApi, settings: WorkerSettings) -> dict[str, str]:
     """The ids of the KV namespaces by binding; those that do not exist are made."""
     return {
-        binding: cloudflare.find_kv_namespace(title) or cloudflare.create_kv_namespace(title)
+        binding: api.find_kv_namespace(title) or api.create_kv_namespace(title)
         for binding, title in settings.namespaces
     }
 
 
-def choose_secrets(settings: SyncSettings, live: LiveWorker) -> dict[str, Secret]:
-    """The secrets to bind with this upload; those not named stay as they are."""
-    chosen = {CLIENT_SECRET_NAME: settings.client_secret}
-    if settings.token_key:
-        chosen[TOKEN_KEY_NAME] = settings.token_key
-    elif not live.has_token_key:
-        chosen[TOKEN_KEY_NAME] = Secret(base64.b64encode(secrets.token_bytes(TOKEN_KEY_BYTES)).decode())
-    return chosen
+@dataclass(frozen=True, slots=True)
+class Deployer:
+    """Brings one upload live, within a lease and a deadline."""
+
+    api: WorkersApi
+    settings: SyncSettings
+    lease: Lease
+    deadline: Deadline
+
+    @property
+    def _name(self) -> str:
+        return self.settings.worker.worker_name
+
+    def deploy(
+        self, live: LiveWorker, base: Deployment | None, upload: Upload, secrets: Mapping[str, Secret]
+    ) -> str | None:
+        """Upload and serve to everyone. The address below workers.dev, None where there is none.
+
+        `base` is the deployment that the run began with; raises OvertakenError when another one serves by now.
+        """
+        tags = [tag for tag in live.tags if tag != UNDER_WAY]
+        marked = {**upload.script_settings, "tags": [*tags, UNDER_WAY]}
+        metadata = upload.metadata | {"bindings": upload.metadata["bindings"] + _secret_bindings(secrets)}
+        self._go_on("upload the Worker")
+        if live.exists:
+            self.api.patch_script_settings(self._name, marked)
+            version_id = self.api.upload_version(self._name, metadata=metadata, modules=upload.modules)
+            self._promote(version_id, base, upload.message)
+        else:
+            self.api.upload_script(self._name, metadata=metadata | marked, modules=upload.modules)
+        url = self._attach()
+        self.api.patch_script_settings(self._name, {"tags": tags})
+        return url
+
+    def _promote(self, version_id: str, base: Deployment | None, message: str) -> None:
+        self._go_on("deploy the Worker")
+        active = self.api.get_deployment(self._name)
+        if (active and active.deployment_id) != (base and base.deployment_id):
+            raise OvertakenError(
+                f"{self._name} was deployed by somebody else meanwhile",
+                hint="Theirs stays live; the next run begins from it",
+            )
+        self.api.create_deployment(self._name, version_id, message=message)
+
+    def _attach(self) -> str | None:
+        """See to it that workers.dev leads to the Worker, if it is to."""
+        subdomain = self.api.get_subdomain() if self.settings.worker.workers_dev else None
+        wanted = subdomain is not None
+        if self.api.is_on_workers_dev(self._name) != wanted:
+            self._go_on("set its address")
+            self.api.set_workers_dev(self._name, enabled=wanted)
+        return f"https://{self._name}.{subdomain}.workers.dev" if wanted else None
+
+    def _go_on(self, step: str) -> None:
+        self.deadline.require(UPLOAD_S, step=step)
+        self.lease.renew()
 
 
-def deploy_upload(
-    cloudflare: Cloudflare, worker_name: str, upload: Upload, *, bound_secrets: dict[str, Secret]
-) -> str | None:
-    """Upload, and see to it that workers.dev leads there. The URL, or None for an account without a subdomain."""
-    secret_bindings = [
-        {"type": "secret_text", "name": name, "text": secret.reveal()} for name, secret in bound_secrets.items()
-    ]
-    metadata = upload.metadata | {"bindings": upload.metadata["bindings"] + secret_bindings}
-    cloudflare.upload_script(worker_name, metadata=metadata, modules=upload.modules)
-    subdomain = cloudflare.get_subdomain()
-    if subdomain is None:
-        return None
-    cloudflare.set_workers_dev(worker_name, enabled=True)
-    return f"https://{worker_name}.{subdomain}.workers.dev"
+def _secret_bindings(secrets: Mapping[str, Secret]) -> list[dict[str, str]]:
+    return [{"type": "secret_text", "name": name, "text": secret.reveal()} for name, secret in secrets.items()]

@@ -10,6 +10,7 @@ import hashlib
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import TypeVar
 from urllib.parse import urlsplit
 
 import httpx
@@ -18,6 +19,7 @@ from flagedge.errors import ApiError, UnavailableError
 from flagedge.settings import Secret
 from sync_job.settings import SyncSettings
 
+T = TypeVar("T")
 CDN_BASE_URL = "https://confidence-resolver-state-cdn.spotifycdn.com"
 STATE_MAX_BYTES = 64 * 1024 * 1024
 _TIMEOUT = httpx.Timeout(30, connect=5)
@@ -56,12 +58,35 @@ def fetch_state(
     A broken connection, a timeout, 429 and 5xx are tried again twice. Raises UnavailableError or ApiError; the
     message names the host alone, as a URL may carry a signature.
     """
+    return _get(url, known_etag, _read_state, transport=transport, sleep=sleep)
+
+
+def has_changed(
+    url: str,
+    known_etag: str,
+    *,
+    transport: httpx.BaseTransport | None = None,
+    sleep: Callable[[float], None] = time.sleep,
+) -> bool:
+    """Whether the state has another entity tag than `known_etag`; a new one is not read. Raises as `fetch_state`."""
+    return _get(url, known_etag, lambda _, __: True, transport=transport, sleep=sleep) is not None
+
+
+def _get(
+    url: str,
+    known_etag: str,
+    read: Callable[[httpx.Response, str], T],
+    *,
+    transport: httpx.BaseTransport | None,
+    sleep: Callable[[float], None],
+) -> T | None:
+    """What `read` makes of the answer and the host's name; None for 304."""
     host = urlsplit(url).netloc
     headers = {"if-none-match": known_etag} if known_etag else {}
     with httpx.Client(timeout=_TIMEOUT, transport=transport, follow_redirects=True) as client:
         for wait_s in (*_RETRY_WAITS_S, None):
             try:
-                return _get(client, url, headers, host)
+                return _get_once(client, url, headers, host, read)
             except UnavailableError:
                 if wait_s is None:
                     raise
@@ -69,20 +94,25 @@ def fetch_state(
     raise AssertionError
 
 
-def _get(client: httpx.Client, url: str, headers: dict[str, str], host: str) -> FetchedState | None:
+def _get_once(
+    client: httpx.Client, url: str, headers: dict[str, str], host: str, read: Callable[[httpx.Response, str], T]
+) -> T | None:
     try:
         with client.stream("GET", url, headers=headers) as response:
             if response.status_code == httpx.codes.NOT_MODIFIED:
                 return None
             _refuse(response.status_code, host)
-            data = _read(response, host)
-            etag = response.headers.get("etag", "")
+            return read(response, host)
     except httpx.TransportError as error:
         raise UnavailableError(
             f"the state could not be fetched from {host} ({type(error).__name__})",
             hint="Check the network and CONFIDENCE_RESOLVER_STATE_URL; the live Worker keeps serving its state",
         ) from error
-    return FetchedState(data, etag or f'"sha256-{hashlib.sha256(data).hexdigest()}"')
+
+
+def _read_state(response: httpx.Response, host: str) -> FetchedState:
+    data = _read(response, host)
+    return FetchedState(data, response.headers.get("etag") or f'"sha256-{hashlib.sha256(data).hexdigest()}"')
 
 
 def _refuse(status: int, host: str) -> None:

@@ -7,11 +7,12 @@ What ends up in the Worker (`WorkerSettings`) is apart from what it takes to get
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from flagedge.cloudflare import API_BASE_URL
 from flagedge.logs import LEVELS
-from flagedge.settings import Secret, SettingsReader, decode_base64
+from flagedge.settings import Secret, SettingInForce, SettingsReader, decode_base64, is_reference
+from sync_job.wrangler import UploadExtras, read_extras
 
 TOKEN_KEY_BYTES = 16
 STATE_KEY_BYTES = 32
@@ -42,6 +43,9 @@ class WorkerSettings:
     """KV namespaces to bind: (binding, title)."""
     materialization_ttl_s: int = 0
     """0 keeps sticky assignments for ever."""
+    workers_dev: bool = True
+    """Whether the Worker is to be reached below workers.dev."""
+    extras: UploadExtras = field(default_factory=UploadExtras)
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,6 +60,16 @@ class SyncSettings:
     state_url: str = ""
     state_key: Secret = Secret("")  # noqa: RUF009 (a Secret is immutable)
     token_key: Secret = Secret("")  # noqa: RUF009
+    force: bool = False
+    no_deploy: bool = False
+    """Fetch, check and compile, and write nothing."""
+    lease: str = ""
+    """Where runs exclude each other: see lease.py."""
+    webhook_secret: Secret = Secret("")  # noqa: RUF009
+
+    @property
+    def dead_letter_queue_name(self) -> str:
+        return f"{self.worker.queue_name}-dlq"
 
 
 def read_log_level(environ: Mapping[str, str]) -> str:
@@ -82,9 +96,38 @@ def read_worker_settings(environ: Mapping[str, str]) -> WorkerSettings:
 
 
 def read_sync_settings(environ: Mapping[str, str]) -> SyncSettings:
-    """What `run` needs. Raises SettingsError with every problem found."""
-    reader = SettingsReader(environ)
-    settings = SyncSettings(
+    """What `run` needs; values that name a secret of AWS are fetched. Raises SettingsError with every problem found."""
+    reader = _open_reader(environ)
+    settings = _sync(reader)
+    reader.finish()
+    return settings
+
+
+def describe_settings(environ: Mapping[str, str]) -> tuple[list[SettingInForce], list[str]]:
+    """Every setting as it would be used, by name, and what is wrong with them."""
+    reader = _open_reader(environ)
+    _read_all(reader)
+    return sorted(reader.in_force.values(), key=lambda setting: setting.name), reader.problems
+
+
+def _open_reader(environ: Mapping[str, str]) -> SettingsReader:
+    if not any(is_reference(value) for value in environ.values()):
+        return SettingsReader(environ)
+    from flagedge.references import resolve_references  # noqa: PLC0415 (boto3 behind it is slow to import)
+
+    dry = SettingsReader(environ)
+    _read_all(dry)
+    resolved = resolve_references(environ, dry.in_force.keys())
+    return SettingsReader(resolved.values, sources=resolved.sources)
+
+
+def _read_all(reader: SettingsReader) -> None:
+    _sync(reader)
+    reader.choice("LOG_LEVEL", "info", LEVELS)
+
+
+def _sync(reader: SettingsReader) -> SyncSettings:
+    return SyncSettings(
         api_token=reader.required_secret("CLOUDFLARE_API_TOKEN", "a token that may edit Workers Scripts and Queues"),
         client_secret=reader.required_secret("CONFIDENCE_CLIENT_SECRET", "the client whose flags are served"),
         worker=_worker(reader),
@@ -95,9 +138,11 @@ def read_sync_settings(environ: Mapping[str, str]) -> SyncSettings:
         token_key=reader.key_bytes(
             "RESOLVE_TOKEN_ENCRYPTION_KEY", decode=decode_base64, length=TOKEN_KEY_BYTES, expected="base64 of 16 bytes"
         ),
+        force=reader.switch("FORCE_DEPLOY"),
+        no_deploy=reader.switch("NO_DEPLOY"),
+        lease=reader.text("LEASE"),
+        webhook_secret=reader.secret("WEBHOOK_SECRET"),
     )
-    reader.finish()
-    return settings
 
 
 def _worker(reader: SettingsReader) -> WorkerSettings:
@@ -118,6 +163,8 @@ def _worker(reader: SettingsReader) -> WorkerSettings:
             if reader.switch(switch)
         ),
         materialization_ttl_s=reader.whole_number("MATERIALIZATION_TTL_SECONDS", 0, low=0, high=2**32 - 1),
+        workers_dev=reader.boolean("WORKERS_DEV", default=True),
+        extras=read_extras(reader),
     )
 
 

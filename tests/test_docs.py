@@ -15,21 +15,23 @@ COMMANDS = Path(sys.executable).parent
 SETTING = re.compile(r'(?:reader\.\w+\(\s*|^    )"([A-Z_]+)"(?=[,):])', re.MULTILINE)
 
 
+def settings_of(package: str) -> set[str]:
+    """The names that a job reads from the environment."""
+    modules = [path for name in ("settings", "wrangler") if (path := REPOSITORY / package / f"{name}.py").exists()]
+    return {name for module in modules for name in SETTING.findall(module.read_text())}
+
+
 @pytest.mark.parametrize("package", ["sync_job", "log_consumer"])
 def test_every_setting_is_in_the_readme(package: str) -> None:
     """What a job reads from the environment stands in the README's table."""
-    read = set(SETTING.findall((REPOSITORY / package / "settings.py").read_text()))
+    read = settings_of(package)
     assert read
     assert not {name for name in read if f"`{name}`" not in README}
 
 
 def test_readme_names_no_setting_that_nobody_reads() -> None:
     """A setting in the README is read by one of the jobs."""
-    read = {
-        name
-        for package in ("sync_job", "log_consumer")
-        for name in SETTING.findall((REPOSITORY / package / "settings.py").read_text())
-    }
+    read = settings_of("sync_job") | settings_of("log_consumer")
     documented = set(re.findall(r"^\| ((?:`[A-Z_]+`(?:, )?)+) \|", README, re.MULTILINE))
     names = {name for cell in documented for name in re.findall(r"`([A-Z_]+)`", cell)}
     assert names - read == set()
@@ -38,7 +40,7 @@ def test_readme_names_no_setting_that_nobody_reads() -> None:
 @pytest.mark.parametrize(
     ("command", "subcommands"),
     [
-        ("sync-job", ["run", "build"]),
+        ("sync-job", ["run", "status", "settings", "keys", "build"]),
         ("log-consumer", ["drain", "sql"]),
         ("local-edge", ["up", "serve"]),
     ],

@@ -13,9 +13,10 @@ from typing import Any
 import httpx
 import pytest
 
-from flagedge.cloudflare import Cloudflare, Module, Queue, RetryPolicy
+from flagedge.cloudflare import Queue, RetryPolicy
 from flagedge.errors import ApiError, RateLimitedError, SettingsError, UnavailableError
 from flagedge.settings import Secret
+from sync_job.workers_api import Module, WorkersApi
 
 TOKEN = "token-that-must-not-show"
 ACCOUNT = "a" * 32
@@ -48,8 +49,8 @@ class Network:
             raise reply
         return httpx.Response(reply.status_code, headers=reply.headers, content=reply.content)
 
-    def connect(self, *, account_id: str = ACCOUNT, retry: RetryPolicy | None = None) -> Cloudflare:
-        return Cloudflare(
+    def connect(self, *, account_id: str = ACCOUNT, retry: RetryPolicy | None = None) -> WorkersApi:
+        return WorkersApi(
             api_token=Secret(TOKEN),
             account_id=account_id,
             retry=retry or RetryPolicy(),
@@ -86,33 +87,31 @@ def test_account_is_not_guessed(names: Sequence[str]) -> None:
     assert all(f"{name} (id-{name})" in str(caught.value) for name in names)
 
 
-ABSENCES: list[tuple[Callable[[Cloudflare], object], int]] = [
+ABSENCES: list[tuple[Callable[[WorkersApi], object], int]] = [
     (lambda cloudflare: cloudflare.get_subdomain(), 10007),
     (lambda cloudflare: cloudflare.get_script_settings("s"), 10007),
-    (lambda cloudflare: cloudflare.list_secrets("s"), 10090),
+    (lambda cloudflare: cloudflare.get_deployment("s"), 10090),
 ]
 
 
 @pytest.mark.parametrize(("read", "code"), ABSENCES)
-def test_absence_is_none(read: Callable[[Cloudflare], object], code: int) -> None:
+def test_absence_is_none(read: Callable[[WorkersApi], object], code: int) -> None:
     """What does not exist is None."""
     assert read(Network(refused(404, code)).connect()) is None
 
 
 @pytest.mark.parametrize(("read", "_code"), ABSENCES)
 @pytest.mark.parametrize("reply", [refused(404, 7003), httpx.Response(404, text="<html>"), refused(403, 10000)])
-def test_a_failed_read_is_no_absence(read: Callable[[Cloudflare], object], _code: int, reply: httpx.Response) -> None:
+def test_a_failed_read_is_no_absence(read: Callable[[WorkersApi], object], _code: int, reply: httpx.Response) -> None:
     """Any other failure raises: nothing is taken for absent because it could not be read."""
     with pytest.raises(ApiError):
         read(Network(reply).connect())
 
 
 def test_reads() -> None:
-    """Subdomain, settings and secrets come as plain values."""
+    """Subdomain and settings come as plain values."""
     assert Network(ok({"subdomain": "acme"})).connect().get_subdomain() == "acme"
     assert Network(ok({"bindings": []})).connect().get_script_settings("s") == {"bindings": []}
-    assert Network(ok([{"name": "KEY", "type": "secret_text"}])).connect().list_secrets("s") == ["KEY"]
-    assert Network(ok([])).connect().list_secrets("s") == []
 
 
 def test_upload() -> None:
@@ -294,7 +293,7 @@ def test_error_messages() -> None:
         (lambda cloudflare: cloudflare.get_subdomain(), "Workers Scripts: Edit"),
     ],
 )
-def test_a_permission_that_lacks_is_named(call: Callable[[Cloudflare], object], permission: str) -> None:
+def test_a_permission_that_lacks_is_named(call: Callable[[WorkersApi], object], permission: str) -> None:
     """A refused token is told which permission the call needs."""
     with pytest.raises(ApiError, match=permission):
         call(Network(refused(403, 10000)).connect())
@@ -310,7 +309,7 @@ def test_a_challenge_is_recognised() -> None:
 
 def test_a_dead_network() -> None:
     """No network is one line that names the host and asks about the network."""
-    cloudflare = Cloudflare(
+    cloudflare = WorkersApi(
         api_token=Secret(TOKEN), account_id=ACCOUNT, base_url="http://127.0.0.1:9/client/v4", sleep=lambda _: None
     )
     with cloudflare, pytest.raises(UnavailableError, match=r"no answer from 127\.0\.0\.1") as caught:
@@ -332,7 +331,7 @@ def test_an_empty_answer() -> None:
 def test_a_broken_token_is_not_shown(token: str) -> None:
     """A token that no header can carry is a wrong setting, and the message does not hold it."""
     with pytest.raises(SettingsError) as caught:
-        Cloudflare(api_token=Secret(token))
+        WorkersApi(api_token=Secret(token))
     assert TOKEN not in str(caught.value)
 
 

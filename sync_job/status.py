@@ -1,0 +1,122 @@
+"""What is live, asked from the API: state, versions, token keys, and the queue's backlog."""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass
+from datetime import UTC, datetime
+from typing import Any
+
+from sync_job.deploy import describe_worker
+from sync_job.settings import SyncSettings
+from sync_job.token_keys import TokenKey
+from sync_job.workers_api import WorkersApi
+
+
+@dataclass(frozen=True, slots=True)
+class Status:
+    """What an operator wants to know at a glance. Ages in seconds, None where nobody knows."""
+
+    worker_name: str
+    is_deployed: bool
+    etag: str = ""
+    worker_version: str = ""
+    state_account: str = ""
+    deployed_at: str = ""
+    age_s: float | None = None
+    versions: tuple[tuple[str, float], ...] = ()
+    """Version ids and their shares of the traffic in percent."""
+    token_keys: tuple[TokenKey, ...] = ()
+    """Oldest first; the last one seals."""
+    queue_name: str = ""
+    backlog_count: int | None = None
+    backlog_bytes: int | None = None
+    oldest_message_age_s: float | None = None
+
+    def to_json(self) -> dict[str, Any]:
+        return asdict(self)
+
+
+def read_status(settings: SyncSettings, api: WorkersApi, *, now: datetime | None = None) -> Status:
+    """Reads only; the version with the largest share speaks for the Worker."""
+    name = settings.worker.worker_name
+    now = now or datetime.now(UTC)
+    queue = _read_queue(settings, api, now)
+    deployment = api.get_deployment(name)
+    if deployment is None or not deployment.percentages:
+        return Status(name, is_deployed=False, **queue)
+    version_id = max(deployment.percentages, key=lambda each: deployment.percentages[each])
+    live = describe_worker(api.get_version_bindings(name, version_id))
+    return Status(
+        name,
+        is_deployed=True,
+        etag=live.etag,
+        worker_version=live.version,
+        state_account=live.account,
+        deployed_at=deployment.created_at,
+        age_s=_age_s(deployment.created_at, now),
+        versions=tuple(deployment.percentages.items()),
+        token_keys=live.token_keys,
+        **queue,
+    )
+
+
+def format_status(status: Status) -> str:
+    """For people."""
+    lines = [f"worker        {status.worker_name}" + ("" if status.is_deployed else " (not deployed)")]
+    if status.is_deployed:
+        shares = ", ".join(f"{version_id} ({share:g} %)" for version_id, share in status.versions)
+        account = f", account {status.state_account}" if status.state_account else ""
+        age = _describe_age(status.age_s)
+        lines += [
+            f"state         {status.etag or '(none of ours)'}{account}",
+            f"deployed      {status.deployed_at}, {age} ago, by flagedge {status.worker_version or '(somebody else)'}",
+            f"versions      {shares}",
+        ]
+        for key in reversed(status.token_keys):
+            lines.append(f"token key     {describe_key(key, seals=key is status.token_keys[-1])}")
+    if status.backlog_count is None:
+        lines.append(f"queue         {status.queue_name} (missing)")
+    else:
+        oldest = f", the oldest {_describe_age(status.oldest_message_age_s)} old" if status.oldest_message_age_s else ""
+        lines.append(
+            f"queue         {status.queue_name}: about {status.backlog_count:,} messages, "
+            f"{status.backlog_bytes:,} bytes{oldest}"
+        )
+    return "\n".join(lines)
+
+
+def describe_key(key: TokenKey, *, seals: bool) -> str:
+    """One line on a token key, for people."""
+    since = datetime.fromtimestamp(key.since_s, UTC).isoformat() if key.since_s else "nobody knows when"
+    return f"{key.kid or key.name}: {'seals and opens' if seals else 'opens'}, sealing since {since}"
+
+
+def _read_queue(settings: SyncSettings, api: WorkersApi, now: datetime) -> dict[str, Any]:
+    name = settings.worker.queue_name
+    queue = api.find_queue(name)
+    if queue is None:
+        return {"queue_name": name}
+    metrics = api.get_queue_metrics(queue.queue_id)
+    oldest_ms = int(metrics.get("oldest_message_timestamp_ms") or 0)
+    return {
+        "queue_name": name,
+        "backlog_count": int(metrics.get("backlog_count") or 0),
+        "backlog_bytes": int(metrics.get("backlog_bytes") or 0),
+        "oldest_message_age_s": round(now.timestamp() - oldest_ms / 1000, 1) if oldest_ms else None,
+    }
+
+
+def _age_s(text: str, now: datetime) -> float | None:
+    try:
+        return round((now - datetime.fromisoformat(text)).total_seconds(), 1)
+    except (ValueError, TypeError):
+        return None
+
+
+def _describe_age(seconds: float | None) -> str:
+    if seconds is None:
+        return "an unknown time"
+    for unit, length in (("d", 86_400), ("h", 3600), ("min", 60)):
+        if seconds >= 2 * length:
+            return f"{seconds / length:.0f} {unit}"
+    return f"{seconds:.0f} s"
