@@ -15,6 +15,27 @@ from typing import Any
 from flagedge.settings import SettingsReader
 
 TAG_MAX_BYTES = 100
+OWN_NAMES = frozenset(
+    {
+        "ALLOWED_ORIGIN",
+        "CONFIDENCE_CLIENT_SECRET",
+        "CONFIDENCE_MATERIALIZATIONS_KV",
+        "CONFIDENCE_METRICS_KV",
+        "DEPLOYER_VERSION",
+        "FORCE_APPLY",
+        "LOG_FORMAT",
+        "LOG_LINGER_MS",
+        "MATERIALIZATION_TTL_SECONDS",
+        "RESOLVER_STATE_ETAG",
+        "SETTINGS_DIGEST",
+        "STATE_ACCOUNT",
+        "STATE_SINCE",
+        "TOKEN_FORMAT",
+        "TOKEN_TTL_SECONDS",
+        "flag_logs_queue",
+    }
+)
+"""Bindings that the Worker reads; nobody else may set them."""
 _METADATA_KEYS = ("observability", "tail_consumers", "placement", "limits", "logpush")
 
 
@@ -86,6 +107,9 @@ def _read_configuration(reader: SettingsReader) -> tuple[dict[str, Any], list[di
             bindings += convert(entries)
         except (KeyError, TypeError, AttributeError):
             reader.problem(f"{name}: {key} in {path} is not as wrangler has it")
+    for binding in bindings:
+        if binding["name"] in OWN_NAMES or binding["name"].startswith("RESOLVE_TOKEN_"):
+            reader.problem(f"{name}: {binding['name']} in {path} is the Worker's own")
     return metadata, bindings
 
 

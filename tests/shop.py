@@ -58,9 +58,9 @@ _WEB = ("web-shop",)
 _BOTH = ("web-shop", "mobile-app")
 
 
-def shop_payload(*, checkout_split: tuple[int, int, int] = (50, 30, 20)) -> bytes:
+def shop_payload(*, checkout_split: tuple[int, int, int] = (50, 30, 20), account: str = ACCOUNT) -> bytes:
     """The shop's state as the CDN serves it."""
-    return _payload(checkout_split, chat_launched=False)
+    return _payload(checkout_split, chat_launched=False, account=account)
 
 
 def changed_shop_payload() -> bytes:
@@ -68,7 +68,7 @@ def changed_shop_payload() -> bytes:
     return _payload(CHANGED_SPLIT, chat_launched=True)
 
 
-def _payload(checkout_split: tuple[int, int, int], *, chat_launched: bool) -> bytes:
+def _payload(checkout_split: tuple[int, int, int], *, chat_launched: bool, account: str = ACCOUNT) -> bytes:
     shop = state(
         _checkout_layout(checkout_split),
         _recommendations(),
@@ -84,7 +84,7 @@ def _payload(checkout_split: tuple[int, int, int], *, chat_launched: bool) -> by
             credential("mobile", client="mobile-app", secret=MOBILE_SECRET),
         ],
     )
-    return payload(shop, ACCOUNT, destinations=[1])
+    return payload(shop, account, destinations=[1])
 
 
 def _segments() -> list[Segment]:

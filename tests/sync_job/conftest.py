@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 import shop
 from operators import operator_environ
+from sync_command import Sync
 
 from local_edge.server import LocalEdge
 
@@ -33,3 +34,9 @@ def operator(tmp_path: Path) -> Iterator[Operator]:
         operator = Operator(edge)
         operator.publish(shop.shop_payload())
         yield operator
+
+
+@pytest.fixture
+def sync(operator: Operator, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Sync:
+    """The command, run with that operator's settings."""
+    return Sync(operator, monkeypatch, capsys)

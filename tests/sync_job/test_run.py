@@ -3,60 +3,14 @@
 from __future__ import annotations
 
 import json
-from typing import Any
 
 import httpx
 import pytest
 import shop
 from builders import encrypt_payload
+from sync_command import WORKER, Sync
 
 from sync_job.cli import main
-
-WORKER = "confidence-cloudflare-resolver"
-
-
-@pytest.fixture(autouse=True)
-def clean_environment(monkeypatch: pytest.MonkeyPatch) -> None:
-    """No test sees the developer's own credentials."""
-    for name in ("CLOUDFLARE_API_TOKEN", "CLOUDFLARE_ACCOUNT_ID", "CONFIDENCE_CLIENT_SECRET", "STATE_ENCRYPTION_KEY"):
-        monkeypatch.delenv(name, raising=False)
-
-
-class Sync:
-    """Runs the command with an operator's settings."""
-
-    def __init__(self, operator: Any, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
-        self.operator = operator
-        self._monkeypatch = monkeypatch
-        self._capsys = capsys
-
-    def run(self, *arguments: str, **settings: str) -> tuple[int, str, str]:
-        """Exit code, stdout, stderr."""
-        for name, value in (self.operator.environ | settings).items():
-            self._monkeypatch.setenv(name, value)
-        code = main(["run", *arguments])
-        out, err = self._capsys.readouterr()
-        return code, out, err
-
-    def requests(self) -> list[str]:
-        """`METHOD last-path-segment` of each call since the last time."""
-        url = f"{self.operator.edge.url}/local/requests"
-        calls = httpx.get(url).json()
-        httpx.delete(url)
-        return [f"{call['method']} {call['path'].rsplit('/', 1)[-1]}" for call in calls]
-
-    def resolve(self, **context: Any) -> dict[str, str]:
-        """Variants by flag."""
-        answer = httpx.post(
-            f"{self.operator.edge.worker_url(WORKER)}/v1/flags:resolve",
-            json={"clientSecret": shop.WEB_SECRET, "evaluationContext": context, "apply": True},
-        )
-        return {flag["flag"]: flag.get("variant", "") for flag in answer.raise_for_status().json()["resolvedFlags"]}
-
-
-@pytest.fixture
-def sync(operator: Any, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Sync:
-    return Sync(operator, monkeypatch, capsys)
 
 
 def test_first_run_deploys(sync: Sync) -> None:
@@ -72,11 +26,9 @@ def test_first_run_deploys(sync: Sync) -> None:
 def test_unchanged_run_is_two_requests(sync: Sync) -> None:
     """With the account id given, a run that finds nothing new asks twice and writes nothing."""
     sync.run()
-    account = httpx.get(f"{sync.operator.edge.api_url}/accounts", headers={"authorization": "Bearer t"}).json()[
-        "result"
-    ][0]
+    account_id = sync.account_id()
     sync.requests()
-    code, out, _ = sync.run("--json", CLOUDFLARE_ACCOUNT_ID=account["id"])
+    code, out, _ = sync.run("--json", CLOUDFLARE_ACCOUNT_ID=account_id)
     calls = sync.requests()
     assert (code, json.loads(out)["outcome"]) == (0, "unchanged")
     assert len(calls) == 2
