@@ -12,16 +12,38 @@ import { type Client, loadPlan, type Plan } from "../src/plan";
 import { readResolveRequest } from "../src/request";
 import { Resolver, UNSUPPORTED } from "../src/resolve";
 import { FlagWorker } from "../src/worker";
+import { differ } from "./compare";
+import { Linger } from "./linger";
 import { OfficialResolver } from "./official";
+import { Stopwatch } from "./stopwatch";
 
 interface Job {
   plan: string;
   bits: string;
   state: string;
   account: string;
+  /** Request bodies with `unit_mark` where the unit goes. */
   bodies: string[];
+  unit_mark: string;
   rounds: number;
+  /** How long a subject is measured in a round, if that makes at least `requests_min` requests. */
+  window_ms: number;
+  requests_min: number;
+  compared_per_round: number;
 }
+
+interface Result {
+  /** By subject: microseconds per request of each round. */
+  micros: Record<string, number[]>;
+  answer_bytes: number;
+  compared: number;
+  differences: number;
+  /** Requests fetched with a queue, and resolves that the messages told of. */
+  logged_requests: number;
+  logged_resolves: number;
+}
+
+type Subject = (bodies: readonly string[]) => unknown;
 
 const ORIGIN: Origin = { source: "api", sdk: "SDK_ID_JS_CONFIDENCE", sdkVersion: "1", country: "SE", isBot: false };
 const HEADERS = {
@@ -30,14 +52,19 @@ const HEADERS = {
   "access-control-allow-headers": "*",
   "access-control-allow-origin": "*",
 };
-const NO_CONTEXT = { waitUntil: () => undefined } as unknown as ExecutionContext;
+const WARM_UP_ROUNDS = 4;
 const utf8 = new TextEncoder();
 
 function bytesOf(base64: string): Uint8Array {
   return Uint8Array.fromBase64(base64);
 }
 
-/** Ours without Request and Response: text in, text out; with a book also log rows, encoded to bytes. */
+/** Bodies with a new unit in each, as flat strings, as they come out of a request. */
+function freshen(parts: readonly (readonly string[])[]): string[] {
+  return parts.map((around) => around.join(randomId(32)));
+}
+
+/** Ours without Request and Response: text in, text out; with a book also log rows. */
 function ours(plan: Plan, book: LogBook | null): (body: string) => string {
   const resolver = new Resolver(plan);
   const [client] = plan.clients as readonly [Client];
@@ -53,63 +80,109 @@ function ours(plan: Plan, book: LogBook | null): (body: string) => string {
   };
 }
 
-function flagsOf(answer: string): string {
-  const { resolvedFlags } = JSON.parse(answer) as { resolvedFlags: { flag: string }[] };
-  const sorted = resolvedFlags.sort((left, right) => (left.flag < right.flag ? -1 : 1));
-  return JSON.stringify(sorted, (_, value: unknown) =>
-    typeof value === "object" && value !== null && !Array.isArray(value)
-      ? Object.fromEntries(Object.entries(value).sort(([left], [right]) => (left < right ? -1 : 1)))
-      : value,
-  );
+function requestOf(body: string): Request {
+  return new Request("http://worker/v1/flags:resolve", { method: "POST", body, headers: { "content-type": "application/json" } });
 }
 
-async function run(job: Job): Promise<unknown> {
-  const plan = loadPlan(job.plan, bytesOf(job.bits).buffer as ArrayBuffer);
+function each(handle: (body: string) => unknown): Subject {
+  return (bodies) => {
+    for (const body of bodies) handle(body);
+  };
+}
+
+function fetched(handle: (request: Request) => Promise<Response>): Subject {
+  return async (bodies) => {
+    for (const body of bodies) await (await handle(requestOf(body))).text();
+  };
+}
+
+/** The Worker with a queue that takes a message's bytes; the linger is over when the last request is. */
+class Ours {
+  readonly #linger = new Linger();
+  readonly #messages: string[] = [];
+  readonly #worker: FlagWorker;
+  requestCount = 0;
+  resolveCount = 0;
+
+  constructor(plan: Plan) {
+    const send = async (message: string) => {
+      utf8.encode(message);
+      this.#messages.push(message);
+    };
+    this.#worker = new FlagWorker(plan, { flag_logs_queue: { send } });
+  }
+
+  fetch(request: Request): Promise<Response> {
+    return this.#worker.fetch(request, this.#linger.context);
+  }
+
+  async fetchAll(bodies: readonly string[]): Promise<void> {
+    await fetched((request) => this.fetch(request))(bodies);
+    await this.#linger.end();
+    this.requestCount += bodies.length;
+  }
+
+  /** Count the resolves that the messages so far told of; one that did not fit a message stands in two. */
+  readMessages(): void {
+    const ids = this.#messages.flatMap((message) => (JSON.parse(message) as { resolves: { id: string[] } }).resolves.id);
+    this.resolveCount += new Set(ids).size;
+    this.#messages.length = 0;
+  }
+}
+
+async function run(job: Job): Promise<Result> {
+  // A plan is prepared by the one resolver that reads it, so each subject has its own.
+  const newPlan = () => loadPlan(job.plan, bytesOf(job.bits).buffer as ArrayBuffer);
   const peer = new OfficialResolver(official, bytesOf(job.state), job.account);
   const book = new LogBook(newStream("bench"));
-  const plain = ours(plan, null);
-  const logging = ours(plan, book);
-  const answerBytes = job.bodies.length > 0 ? plain(job.bodies[0] as string) : "";
-  const differences = job.bodies.filter((body) => flagsOf(plain(body)) !== flagsOf(peer.resolveJson(body))).length;
-  const queue = { send: async () => undefined };
-  const worker = new FlagWorker(plan, { flag_logs_queue: queue, LOG_LINGER_MS: "10000" });
+  const plain = ours(newPlan(), null);
+  const logging = ours(newPlan(), book);
+  const worker = new Ours(newPlan());
+  const parts = job.bodies.map((body) => body.split(job.unit_mark));
+  const answer = plain(freshen(parts.slice(0, 1))[0] as string);
   const floor = async (request: Request): Promise<Response> => {
     await request.text();
-    return new Response(answerBytes, { headers: HEADERS });
+    return new Response(answer, { headers: HEADERS });
   };
-  const fetched = (handle: (request: Request) => Promise<Response>) => async () => {
-    for (const body of job.bodies) {
-      const init = { method: "POST", body, headers: { "content-type": "application/json" } };
-      await (await handle(new Request("http://worker/v1/flags:resolve", init))).text();
-    }
-  };
-  const each = (subject: (body: string) => unknown) => () => {
-    for (const body of job.bodies) subject(body);
-  };
-  const subjects: Record<string, () => unknown> = {
+  const subjects: Record<string, Subject> = {
     ours: each(plain),
-    "ours, answer and log encoded": () => {
-      for (const body of job.bodies) utf8.encode(logging(body));
+    "ours, logged": (bodies) => {
+      for (const body of bodies) utf8.encode(logging(body));
       for (const message of book.takeMessages(0)) utf8.encode(message);
     },
     peer: each((body) => peer.resolveJson(body)),
     "raw wasm": each((body) => peer.resolveBytes(OfficialResolver.encode(body)).free()),
     "fetch: floor": fetched(floor),
     "fetch: floor again": fetched(floor),
-    "fetch: ours": fetched((request) => worker.fetch(request, NO_CONTEXT)),
+    "fetch: ours": (bodies) => worker.fetchAll(bodies),
     "fetch: peer": fetched(async (request) => new Response(peer.resolveJson(await request.text()), { headers: HEADERS })),
   };
-  const micros: Record<string, number[]> = Object.fromEntries(Object.keys(subjects).map((name) => [name, []]));
-  for (let round = -3; round < job.rounds; round++) {
-    for (const name of Object.keys(subjects).sort(() => Math.random() - 0.5)) {
-      const began = performance.now();
-      await subjects[name]?.();
-      const took = ((performance.now() - began) * 1000) / job.bodies.length;
+  const names = Object.keys(subjects);
+  const micros: Record<string, number[]> = Object.fromEntries(names.map((name) => [name, []]));
+  const counts: Record<string, number> = {};
+  const stopwatch = new Stopwatch();
+  const result: Result = { micros, answer_bytes: answer.length, compared: 0, differences: 0, logged_requests: 0, logged_resolves: 0 };
+  for (let round = -WARM_UP_ROUNDS; round < job.rounds; round++) {
+    const bodies = freshen(parts);
+    for (const name of names.sort(() => Math.random() - 0.5)) {
+      const slice = bodies.slice(0, counts[name] ?? job.requests_min);
+      stopwatch.start();
+      await subjects[name]?.(slice);
+      const took = stopwatch.stop() / slice.length;
       if (round >= 0) micros[name]?.push(took);
+      else counts[name] = Math.min(bodies.length, Math.max(job.requests_min, Math.round((job.window_ms * 1000) / took)));
     }
+    for (const body of bodies.slice(0, job.compared_per_round)) {
+      const response = await worker.fetch(requestOf(body));
+      result.compared++;
+      if (response.status !== 200 || differ(await response.text(), peer.resolveJson(body))) result.differences++;
+    }
+    await worker.fetchAll([]);
+    worker.requestCount += job.compared_per_round;
+    worker.readMessages();
     peer.dropLogs();
   }
-  return { micros, differences, answer_bytes: answerBytes.length };
+  return { ...result, logged_requests: worker.requestCount, logged_resolves: worker.resolveCount };
 }
 
 export default {

@@ -11,22 +11,23 @@ const SHARED = {
 
 export class Cors {
   readonly #origins: ReadonlySet<string>;
-  /** The headers of every answer when they do not depend on who asks. */
-  readonly #fixed: Readonly<Record<string, string>> | null;
+  /** The headers of every answer when they do not depend on who asks; an answer copies them faster than a plain object. */
+  readonly #fixed: Headers | null;
 
   constructor(allowedOrigin: string) {
     const origins = allowedOrigin.split(",").map((origin) => origin.trim()).filter((origin) => origin !== "");
     this.#origins = new Set(origins);
     const [only = "*"] = origins;
     const isFixed = origins.length <= 1 || this.#origins.has("*");
-    this.#fixed = isFixed ? { ...SHARED, "access-control-allow-origin": this.#origins.has("*") ? "*" : only } : null;
+    this.#fixed = isFixed ? new Headers({ ...SHARED, "access-control-allow-origin": this.#origins.has("*") ? "*" : only }) : null;
   }
 
   /** The headers for an answer to `request`: with several origins, the one that asks is named if it is among them. */
-  headersFor(request: Request): Readonly<Record<string, string>> {
+  headersFor(request: Request): Headers {
     if (this.#fixed !== null) return this.#fixed;
     const origin = request.headers.get("origin");
-    const headers = { ...SHARED, vary: "Origin" };
-    return origin !== null && this.#origins.has(origin) ? { ...headers, "access-control-allow-origin": origin } : headers;
+    const headers = new Headers({ ...SHARED, vary: "Origin" });
+    if (origin !== null && this.#origins.has(origin)) headers.set("access-control-allow-origin", origin);
+    return headers;
   }
 }

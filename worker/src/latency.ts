@@ -3,9 +3,9 @@
  * @module
  */
 export const LATENCY_RATIO = Math.LN10 / 18;
-const BUCKETS = 174;
+export const LATENCY_BUCKETS = 174;
 
 export function latencyBucket(micros: number): number {
   if (micros <= 0) return 0;
-  return Math.min(BUCKETS - 1, Math.max(0, Math.floor(Math.log(micros) / LATENCY_RATIO)));
+  return Math.min(LATENCY_BUCKETS - 1, Math.max(0, Math.floor(Math.log(micros) / LATENCY_RATIO)));
 }

@@ -10,7 +10,7 @@ import type { Shape } from "./context";
 import { type ContextSchema, schemaOf } from "./context_schema";
 import { Dictionary, NUMBER_BYTES, OutcomeDictionary, type OutcomeNames } from "./dictionary";
 import { randomId } from "./ids";
-import { latencyBucket } from "./latency";
+import { LATENCY_BUCKETS, latencyBucket } from "./latency";
 import type { Client, Outcome, Plan } from "./plan";
 
 export const LOG_FORMAT = "flagedge/1";
@@ -93,7 +93,7 @@ export class OpenMessage {
   errorCount = 0;
   #latencySum = 0;
   #latencyCount = 0;
-  readonly #latencies = new Map<number, number>();
+  readonly #latencies = new Uint32Array(LATENCY_BUCKETS);
   #lastOrigin: Origin | null = null;
   #lastClient = -1;
   #lastNumber = -1;
@@ -225,7 +225,7 @@ export class OpenMessage {
     const bucket = latencyBucket(micros);
     this.#latencySum += micros;
     this.#latencyCount += 1;
-    this.#latencies.set(bucket, (this.#latencies.get(bucket) ?? 0) + 1);
+    this.#latencies[bucket] = (this.#latencies[bucket] as number) + 1;
   }
 
   close(stream: Stream, nowMs: number): string {
@@ -267,10 +267,11 @@ export class OpenMessage {
   }
 
   #telemetry(): string {
+    const buckets = Object.fromEntries([...this.#latencies.entries()].filter(([, count]) => count > 0));
     return JSON.stringify({
       resolve_count: this.resolveCount,
       error_count: this.errorCount,
-      latency: { sum_us: this.#latencySum, count: this.#latencyCount, buckets: Object.fromEntries(this.#latencies) },
+      latency: { sum_us: this.#latencySum, count: this.#latencyCount, buckets },
     });
   }
 }

@@ -81,7 +81,8 @@ export class UnitHasher {
       bytes.set(encoded, start);
       length = encoded.length;
     }
-    bytes.fill(0, start + length, start + length + 16);
+    // Written out: a call of fill() costs more than the sixteen bytes.
+    for (let i = start + length, end = i + 16; i < end; i++) bytes[i] = 0;
     this.#lengths[slot] = length;
     this.#populationBuckets[slot] = -1;
     return true;

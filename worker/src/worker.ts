@@ -170,11 +170,11 @@ export class FlagWorker {
       this.#book.addResolve(this.#plan, { client, origin, resolveId, atMs, applies, latencyMicros }, resolution);
       this.#delivery.arrange(this.#queue, context, atMs);
     }
-    if (applies) return this.#json(request, resolveAnswer(resolution, resolveId, ""));
+    if (applies) return this.#resolved(request, resolveAnswer(resolution, resolveId, ""));
     const assignments = new Map(assignedFlags(resolution).map((flag) => [flag.flag, flag]));
     const unsigned = resolveAnswer(resolution, resolveId, TOKEN_PLACE);
     const sealed = this.#tokens.seal({ resolveId, assignments }, this.#bindingOf(client), atMs);
-    return sealed.then((token) => this.#json(request, unsigned.replace(TOKEN_PLACE, token)));
+    return sealed.then((token) => this.#resolved(request, unsigned.replace(TOKEN_PLACE, token)));
   }
 
   /** Decide what can be decided, read what is missing in one go, decide again; writes outlive the answer. */
@@ -247,7 +247,7 @@ export class FlagWorker {
     }
     const text = this.#metricsKv === null ? "" : await renderMetrics(this.#metricsKv);
     const headers = { "content-type": "text/plain; version=0.0.4; charset=utf-8", "cache-control": "no-store" };
-    return new Response(request.method === "HEAD" ? null : text, { headers: { ...this.#cors.headersFor(request), ...headers } });
+    return this.#json(request, text, 200, headers);
   }
 
   #stateEtag(): string {
@@ -271,10 +271,14 @@ export class FlagWorker {
     });
   }
 
+  /** As `#json`, for the answer that there are most of. */
+  #resolved(request: Request, body: string): Response {
+    return new Response(body, { headers: this.#cors.headersFor(request) });
+  }
+
   #json(request: Request, body: string, status = 200, headers: Readonly<Record<string, string>> = {}): Response {
-    const cors = this.#cors.headersFor(request);
-    // Empty for nearly all answers: then the shared object is passed on as it is.
-    const all = status === 200 ? cors : { ...cors, ...headers };
+    const all = new Headers(this.#cors.headersFor(request));
+    for (const [name, value] of Object.entries(headers)) all.set(name, value);
     return new Response(request.method === "HEAD" ? null : body, { status, headers: all });
   }
 }
