@@ -170,6 +170,8 @@ class SettingsReader:
 
 
 def _shown(default: object) -> str:
+    if isinstance(default, frozenset):
+        return ",".join(map(str, default))
     return str(default).lower() if isinstance(default, bool) else str(default)
 
 

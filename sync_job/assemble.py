@@ -7,8 +7,8 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -43,6 +43,10 @@ class Upload:
     modules: tuple[Module, ...]
     script_settings: dict[str, Any]
 
+    def with_bindings(self, bindings: Sequence[Mapping[str, Any]]) -> Upload:
+        """The same with more bindings."""
+        return replace(self, metadata=self.metadata | {"bindings": [*self.metadata["bindings"], *bindings]})
+
     @property
     def message(self) -> str:
         return str(self.metadata["annotations"]["workers/message"])
@@ -66,9 +70,8 @@ def assemble_upload(
     settings: WorkerSettings,
     *,
     facts: DeployedFacts,
-    namespace_ids: Mapping[str, str],
 ) -> Upload:
-    """Put modules and metadata together; `namespace_ids` gives the KV namespace of each binding.
+    """Put modules and metadata together, but for what has to be made or kept secret first: namespaces and secrets.
 
     Raises LocalError when the Worker has not been built.
     """
@@ -87,10 +90,6 @@ def assemble_upload(
     ]
     if facts.token_keys:
         bindings += [_text(KEYS_NAME, write_keys(facts.token_keys)), _text(SEALING_NAME, facts.token_keys[-1].name)]
-    bindings += [
-        {"type": "kv_namespace", "name": name, "namespace_id": namespace_id}
-        for name, namespace_id in namespace_ids.items()
-    ]
     extras = settings.extras
     annotations = {"workers/message": extras.message or f"flagedge {__version__}: state {plan.etag}"}
     if extras.tag:
@@ -125,6 +124,14 @@ def worker_bindings(settings: WorkerSettings) -> list[dict[str, Any]]:
     if settings.materialization_ttl_s:
         bindings.append(_text("MATERIALIZATION_TTL_SECONDS", str(settings.materialization_ttl_s)))
     return bindings + [dict(binding) for binding in settings.extras.bindings]
+
+
+def namespace_bindings(namespace_ids: Mapping[str, str]) -> list[dict[str, Any]]:
+    """KV namespaces by binding."""
+    return [
+        {"type": "kv_namespace", "name": name, "namespace_id": namespace_id}
+        for name, namespace_id in namespace_ids.items()
+    ]
 
 
 def digest_settings(settings: WorkerSettings, secrets: dict[str, Secret]) -> str:

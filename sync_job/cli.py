@@ -182,7 +182,13 @@ def _keys_retire(options: argparse.Namespace) -> None:
 
 
 def _build(options: argparse.Namespace) -> None:
-    from sync_job.assemble import DeployedFacts, assemble_upload, digest_settings, write_upload  # noqa: PLC0415 (see job.py)
+    from sync_job.assemble import (  # noqa: PLC0415 (see job.py)
+        DeployedFacts,
+        assemble_upload,
+        digest_settings,
+        namespace_bindings,
+        write_upload,
+    )
     from sync_job.compile import compile_plan  # noqa: PLC0415
     from sync_job.decode import decode_state, decrypt_state  # noqa: PLC0415
 
@@ -195,7 +201,7 @@ def _build(options: argparse.Namespace) -> None:
     etag = options.etag or f'"sha256-{hashlib.sha256(data).hexdigest()}"'
     plan = compile_plan(decode_state(decrypt_state(data, state_key) if state_key else data), etag=etag)
     facts = DeployedFacts(digest_settings(settings, {}))
-    upload = assemble_upload(plan, settings, facts=facts, namespace_ids=dict(settings.namespaces))
+    upload = assemble_upload(plan, settings, facts=facts).with_bindings(namespace_bindings(dict(settings.namespaces)))
     write_upload(upload, options.out)
     print(
         f"built: {plan.flag_count} flags, {upload.size_bytes} bytes in {len(upload.modules)} modules, in {options.out}"

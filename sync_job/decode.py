@@ -48,15 +48,16 @@ def decode_state(data: bytes) -> DecodedState:
     """Decode a ClientResolverState. Raises DecodeError for anything that is not a usable one."""
     if not data:
         raise DecodeError("the state is empty", hint="Check the state URL")
-    if data.lstrip()[:1] == b"<":
-        raise DecodeError(
-            "the state is an HTML or XML page, not a resolver state",
-            hint="A proxy or an error page answered; check the state URL",
-        )
     try:
         envelope = state_pb2.ClientResolverState.FromString(data)
         state = state_pb2.ResolverState.FromString(envelope.state)
     except (ProtobufDecodeError, UnicodeDecodeError) as error:
+        # Asked only now: a state of 60 bytes begins with a line feed and `<`, too.
+        if data.lstrip()[:1] == b"<":
+            raise DecodeError(
+                "the state is an HTML or XML page, not a resolver state",
+                hint="A proxy or an error page answered; check the state URL",
+            ) from error
         raise DecodeError(
             "the state is not a ClientResolverState message",
             hint="It is truncated, encrypted (set STATE_ENCRYPTION_KEY) or something else",

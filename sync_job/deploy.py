@@ -130,7 +130,7 @@ class Deployer:
         """
         tags = [tag for tag in live.tags if tag != UNDER_WAY]
         marked = {**upload.script_settings, "tags": [*tags, UNDER_WAY]}
-        metadata = upload.metadata | {"bindings": upload.metadata["bindings"] + _secret_bindings(secrets)}
+        metadata = upload.with_bindings(_secret_bindings(secrets)).metadata
         self._go_on("upload the Worker")
         if live.exists:
             self.api.patch_script_settings(self._name, marked)

@@ -5,9 +5,10 @@ In brackets stands what the official resolver does, where it says something else
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from enum import Enum
+from itertools import islice
 
 from flagedge.errors import DecodeError
 
@@ -28,16 +29,17 @@ class Verdict(Enum):
 class Finding(Enum):
     """All that can be found: verdict, what it is, and the way out. The name in small letters is its code."""
 
-    verdict: Verdict
-    text: str
-    way_out: str
-
     def __init__(self, verdict: Verdict, text: str, way_out: str = "") -> None:
-        self.verdict, self.text, self.way_out = verdict, text, way_out
+        self.verdict = verdict
+        self.text = text
+        self.way_out = way_out
 
     @property
     def code(self) -> str:
         return self.name.lower()
+
+    def is_refused(self, accept: Collection[Finding]) -> bool:
+        return self.verdict is Verdict.UNUSABLE or (self.verdict is Verdict.REFUSED and self not in accept)
 
     # Foreign
     ACCOUNT_CHANGED = (
@@ -45,7 +47,7 @@ class Finding(Enum):
         "it belongs to another account than the live one",
         "check CONFIDENCE_CLIENT_SECRET and the state URL; `--force` if the account is meant to change",
     )
-    NO_SECRET = (
+    SECRET_MISSING = (
         Verdict.REFUSED,
         "no client has a credential with a secret, so every request would be a 401",
         "make a client credential in Confidence",
@@ -74,7 +76,7 @@ class Finding(Enum):
     )
 
     # Damaged
-    NO_SEGMENTS = (  # [every rule is skipped]
+    SEGMENTS_MISSING = (  # [every rule is skipped]
         Verdict.REFUSED,
         "it holds no segments at all, so no rule could match",
         "fetch it again; if that is how it is meant, disable the rules in Confidence",
@@ -102,7 +104,7 @@ class Finding(Enum):
     )
     BITSET_DAMAGED = (Verdict.UNUSABLE, "bitsets that cannot be read", "fetch the state again")  # [fails the load]
     BITSET_TWICE = (Verdict.REFUSED, "segments with two bitsets", "fetch the state again")  # [the last that has bits]
-    BLOOM_WITHOUT_BITS = (  # [0: trap; below 0: holds nobody]
+    BLOOM_BITS_MISSING = (  # [0: trap; below 0: holds nobody]
         Verdict.UNUSABLE,
         "bloom filters with hash functions and no bits",
         "fetch the state again",
@@ -114,7 +116,7 @@ class Finding(Enum):
     )
 
     # Unusual, and resolved as the official resolver does
-    NO_FLAGS = (Verdict.NOTED, "no active flag is enabled for a client with a secret")
+    FLAGS_MISSING = (Verdict.NOTED, "no active flag is enabled for a client with a secret")
     FLAGS_TOO_MANY = (
         Verdict.NOTED,
         f"clients with more than {REQUEST_FLAGS_MAX} flags: a request that does not name some of them is refused",
@@ -125,14 +127,14 @@ class Finding(Enum):
     CREDENTIAL_LOST = (Verdict.NOTED, "credentials of a client that is not in the state: their secrets are unknown")
     FIELD_UNREAD = (Verdict.NOTED, "fields that this version of flagedge does not know and can do without")
     RULE_SEGMENT_MISSING = (Verdict.NOTED, "rules whose segment is not in the state (not allocated?) are skipped")
-    RULE_WITHOUT_ASSIGNMENTS = (Verdict.NOTED, "rules without assignments never decide")
-    ASSIGNMENT_WITHOUT_KIND = (Verdict.NOTED, "assignments of nothing: their buckets go on to the next rule")
+    ASSIGNMENTS_MISSING = (Verdict.NOTED, "rules without assignments never decide")
+    ASSIGNMENT_UNSET = (Verdict.NOTED, "assignments of nothing: their buckets go on to the next rule")
     VARIANT_MISSING_UNUSED = (Verdict.NOTED, "assignments of a variant that the flag does not have, without buckets")
     SEGMENT_MISSING = (Verdict.NOTED, "criteria on a segment that is not in the state are never met (NOT: always)")
     CRITERION_MISSING = (Verdict.NOTED, "references to a criterion that is not there are never met (NOT: always)")
-    CRITERION_WITHOUT_KIND = (Verdict.NOTED, "criteria without a kind are never met (NOT: always)")
-    CRITERION_WITHOUT_RULE = (Verdict.NOTED, "criteria without a rule or its value: rules that ask them are skipped")
-    EXPRESSION_WITHOUT_KIND = (Verdict.NOTED, "segments with an empty part in their expression, which is never met")
+    CRITERION_UNSET = (Verdict.NOTED, "criteria without a kind are never met (NOT: always)")
+    CRITERION_NOT_UNDERSTOOD = (Verdict.NOTED, "criteria without a rule or its value: rules that ask them are skipped")
+    EXPRESSION_UNSET = (Verdict.NOTED, "segments with an empty part in their expression, which is never met")
     EXPRESSION_MISSING = (Verdict.NOTED, "segments with criteria and no expression: everybody meets them")
     BITSET_MISSING = (Verdict.NOTED, "segments that are allocated in part and have no bitset: everybody is in")
     BLOOM_CUT_SHORT = (Verdict.NOTED, "bloom filters with fewer bytes than bits to look up: most units are out")
@@ -161,27 +163,42 @@ class Note:
     """A finding and what it was found on: full names, at most `NAMES_MAX` of them, and how many there are."""
 
     finding: Finding
-    names: tuple[str, ...] = ()
-    count: int = 0
+    names: tuple[str, ...]
+    count: int
 
     def to_text(self, names_max: int = NAMES_MAX) -> str:
+        """The finding's text with the first names and the number of the others."""
         shown = self.names[:names_max]
         rest = self.count - len(shown)
-        more = [f"{rest} more" if shown else f"{rest} of them"] if rest else []
-        listed = ", ".join([*shown, *more])
-        return self.finding.text + (f": {listed}" if listed else "")
-
-    def __str__(self) -> str:
-        return self.to_text()
+        listed = [*shown, f"{rest} more"] if rest and shown else [f"{rest} of them"] if rest else shown
+        return f"{self.finding.text}: {', '.join(listed)}" if any(self.names) else self.finding.text
 
 
 class StateError(DecodeError):
-    """A state may not replace the live one; `problems` has every reason, the message the first names and counts."""
+    """A state may not replace the live one. `problems` are all reasons, the message has the first names and counts."""
 
     def __init__(self, problems: Sequence[Note]) -> None:
         room, parts = NAMES_MAX, []
         for problem in problems:
-            parts.append(f"{problem.to_text(room)} ({problem.finding.way_out})")
+            parts.append(f"{problem.to_text(room)} [{problem.finding.code}; {problem.finding.way_out}]")
             room = max(0, room - len(problem.names))
-        super().__init__("the state is refused: " + "; ".join(parts))
+        super().__init__("the state is refused: " + "; ".join(parts), hint="What is live stays live")
         self.problems = tuple(problems)
+
+
+class Found:
+    """Collects findings in order of first sight; a name counts once per finding."""
+
+    def __init__(self) -> None:
+        self._names: dict[Finding, dict[str, None]] = {}
+
+    def add(self, finding: Finding, name: str = "") -> None:
+        self._names.setdefault(finding, {})[name] = None
+
+    def judge(self, accept: Collection[Finding]) -> tuple[Note, ...]:
+        """All findings as notes. Raises StateError with those that are refused and not in `accept`."""
+        notes = [Note(finding, tuple(islice(names, NAMES_MAX)), len(names)) for finding, names in self._names.items()]
+        refused = [note for note in notes if note.finding.is_refused(accept)]
+        if refused:
+            raise StateError(refused)
+        return tuple(notes)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass, replace
 from typing import TYPE_CHECKING, Any
 
@@ -10,7 +11,7 @@ import structlog
 
 from flagedge import __version__
 from flagedge.settings import Secret
-from sync_job.assemble import CLIENT_SECRET_NAME, DeployedFacts, assemble_upload, digest_settings
+from sync_job.assemble import CLIENT_SECRET_NAME, DeployedFacts, assemble_upload, digest_settings, namespace_bindings
 from sync_job.deadline import NEVER, Deadline
 from sync_job.deploy import (
     UPLOAD_S,
@@ -21,6 +22,7 @@ from sync_job.deploy import (
     read_live_worker,
 )
 from sync_job.fetch import FetchedState, fetch_state, find_state_url, has_changed
+from sync_job.findings import Finding, Note
 from sync_job.lease import Lease, LeaseHeldError, open_lease
 from sync_job.settings import SyncSettings
 from sync_job.token_keys import FIRST_NAME, choose_keys
@@ -134,28 +136,46 @@ class _Run:
         # Imported late: a run that finds nothing to do needs neither protobuf nor the compiler.
         from sync_job.compile import compile_plan  # noqa: PLC0415
         from sync_job.decode import decode_state, decrypt_state  # noqa: PLC0415
+        from sync_job.validate import validate_state  # noqa: PLC0415
 
         assert fetched is not None
         key = self.settings.state_key
         decoded = decode_state(decrypt_state(fetched.data, key) if key else fetched.data)
+        notes = validate_state(
+            decoded,
+            client_secret=self.settings.client_secret,
+            live_account=live.account,
+            accept=self._accepted,
+            has_materializations=self.settings.worker.has_materializations,
+        )
+        _log_notes(notes)
         plan = compile_plan(decoded, etag=fetched.etag)
         _log.info("plan.compiled", etag=plan.etag, flag_count=plan.flag_count)
         return plan
 
+    @property
+    def _accepted(self) -> frozenset[Finding]:
+        forced = {Finding.ACCOUNT_CHANGED} if self.options.force else set()
+        return self.settings.accepted_findings | forced
+
     def _deploy(self, live: LiveWorker, fetched: FetchedState, lease: Lease) -> RunResult:
+        from sync_job.validate import check_upload_size  # noqa: PLC0415 (as in _compile)
+
         worker, deadline = self.settings.worker, self.options.deadline
         base = self.api.get_deployment(self.name) if live.exists else None
         plan = self._compile(live, fetched)
-        deadline.require(2 * UPLOAD_S, step="deploy")
-        lease.renew()
-        ensure_queue(self.api, self.settings, adopt=self.options.adopt)
-        namespace_ids = ensure_namespaces(self.api, worker)
         keys = choose_keys(
             live.token_keys, given=self.settings.token_key, rotate=self.options.rotate_key, now_s=self.now_s
         )
         since_s = live.state_since_s if live.etag == plan.etag and live.state_since_s else self.now_s
         facts = DeployedFacts(settings_digest=self.digest, state_since_s=since_s, token_keys=keys.keys)
-        upload = assemble_upload(plan, worker, facts=facts, namespace_ids=namespace_ids)
+        upload = assemble_upload(plan, worker, facts=facts)
+        _log_notes(check_upload_size(upload, accept=self._accepted))
+        # Nothing was written so far.
+        deadline.require(2 * UPLOAD_S, step="deploy")
+        lease.renew()
+        ensure_queue(self.api, self.settings, adopt=self.options.adopt)
+        upload = upload.with_bindings(namespace_bindings(ensure_namespaces(self.api, worker)))
         secrets = {CLIENT_SECRET_NAME: self.settings.client_secret, **keys.bound}
         url = Deployer(self.api, self.settings, lease, deadline).deploy(live, base, upload, secrets)
         return RunResult(
@@ -168,6 +188,11 @@ class _Run:
             upload_bytes=upload.size_bytes,
             state_age_s=self.now_s - since_s,
         )
+
+
+def _log_notes(notes: Sequence[Note]) -> None:
+    for note in notes:
+        _log.warning("state.noted", finding=note.finding.code, count=note.count, says=note.to_text())
 
 
 def _known_secrets(settings: SyncSettings) -> dict[str, Secret]:

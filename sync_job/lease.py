@@ -125,7 +125,11 @@ def open_lease(
     path = where.removeprefix("file://") if where.startswith("file:///") else where.removeprefix("file:")
     if (where and not path) or path.startswith("//") or "://" in path:
         raise SettingsError([f"a lease is a PATH, file:PATH, s3://BUCKET/KEY or off, which {where} is not"])
-    return _FileLease(Path(path).expanduser() if path else _default_path(name), holder=holder, now=now)
+    try:
+        file = Path(path).expanduser() if path else _default_path(name)
+    except RuntimeError as exc:
+        raise SettingsError([f"the lease {where}: {exc}"]) from exc
+    return _FileLease(file, holder=holder, now=now)
 
 
 def _default_path(name: str) -> Path:

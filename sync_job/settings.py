@@ -12,6 +12,7 @@ from dataclasses import dataclass, field
 from flagedge.cloudflare import API_BASE_URL
 from flagedge.logs import LEVELS
 from flagedge.settings import Secret, SettingInForce, SettingsReader, decode_base64, is_reference
+from sync_job.findings import Finding
 from sync_job.wrangler import UploadExtras, read_extras
 
 TOKEN_KEY_BYTES = 16
@@ -47,6 +48,11 @@ class WorkerSettings:
     """Whether the Worker is to be reached below workers.dev."""
     extras: UploadExtras = field(default_factory=UploadExtras)
 
+    @property
+    def has_materializations(self) -> bool:
+        binding, _ = NAMESPACES["ENABLE_STICKY_ASSIGNMENTS"]
+        return binding in dict(self.namespaces)
+
 
 @dataclass(frozen=True, slots=True)
 class SyncSettings:
@@ -66,6 +72,8 @@ class SyncSettings:
     lease: str = ""
     """Where runs exclude each other: see lease.py."""
     webhook_secret: Secret = Secret("")  # noqa: RUF009
+    accepted_findings: frozenset[Finding] = frozenset()
+    """What would refuse a state, and is only to be noted."""
 
     @property
     def dead_letter_queue_name(self) -> str:
@@ -142,6 +150,9 @@ def _sync(reader: SettingsReader) -> SyncSettings:
         no_deploy=reader.switch("NO_DEPLOY"),
         lease=reader.text("LEASE"),
         webhook_secret=reader.secret("WEBHOOK_SECRET"),
+        accepted_findings=reader.parsed(
+            "ACCEPTED_FINDINGS", _parse_findings, frozenset(), "codes of findings with commas, as an error names them"
+        ),
     )
 
 
@@ -166,6 +177,13 @@ def _worker(reader: SettingsReader) -> WorkerSettings:
         workers_dev=reader.boolean("WORKERS_DEV", default=True),
         extras=read_extras(reader),
     )
+
+
+def _parse_findings(text: str) -> frozenset[Finding]:
+    try:
+        return frozenset(Finding[code.strip().upper()] for code in text.split(",") if code.strip())
+    except KeyError as exc:
+        raise ValueError from exc
 
 
 def _prefixed(prefix: str, name: str) -> str:
