@@ -136,8 +136,11 @@ def _parse(identifier: str) -> _Secret | None:
         if identifier.startswith(prefix):
             return _Secret(service, "", identifier.removeprefix(prefix).strip())
     match identifier.split(":", 5):
-        case ["arn", _, "secretsmanager", region, *_]:
+        case ["arn", _, "secretsmanager", region, _, path] if path.startswith("secret:"):
             return _Secret(SECRETS_MANAGER, region, identifier)
+        case ["arn", _, "secretsmanager", *_]:
+            # Half an ARN is a mistake, not a password.
+            return _Secret(SECRETS_MANAGER, "", "")
         case ["arn", _, "ssm", region, _, path] if path.startswith("parameter/"):
             return _Secret(PARAMETER_STORE, region, identifier)
     return None
@@ -185,7 +188,7 @@ class _Store:
 
     def _fetch(self, secret: _Secret) -> str:
         if not secret.identifier:
-            raise SettingsError(["a name is missing behind the colon"])
+            raise SettingsError(["it is not whole: a name is missing"])
         client = self._client(secret)
         from botocore.exceptions import BotoCoreError, ClientError  # noqa: PLC0415
         from botocore.parsers import ResponseParserError  # noqa: PLC0415
