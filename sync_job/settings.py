@@ -10,9 +10,11 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 from flagedge.cloudflare import API_BASE_URL
+from flagedge.errors import SettingsError
 from flagedge.logs import LEVELS
 from flagedge.settings import Secret, SettingInForce, SettingsReader, decode_base64, is_reference
 from sync_job.findings import Finding
+from sync_job.lease import open_lease
 from sync_job.wrangler import UploadExtras, read_extras
 
 TOKEN_KEY_BYTES = 16
@@ -148,7 +150,7 @@ def _sync(reader: SettingsReader) -> SyncSettings:
         ),
         force=reader.switch("FORCE_DEPLOY"),
         no_deploy=reader.switch("NO_DEPLOY"),
-        lease=reader.text("LEASE"),
+        lease=_lease(reader),
         webhook_secret=reader.secret("WEBHOOK_SECRET"),
         accepted_findings=reader.parsed(
             "ACCEPTED_FINDINGS", _parse_findings, frozenset(), "codes of findings with commas, as an error names them"
@@ -177,6 +179,16 @@ def _worker(reader: SettingsReader) -> WorkerSettings:
         workers_dev=reader.boolean("WORKERS_DEV", default=True),
         extras=read_extras(reader),
     )
+
+
+def _lease(reader: SettingsReader) -> str:
+    where = reader.text("LEASE")
+    try:
+        open_lease(where, "")
+    except SettingsError as exc:
+        for problem in exc.problems:
+            reader.problem(f"LEASE: {problem}")
+    return where
 
 
 def _parse_findings(text: str) -> frozenset[Finding]:

@@ -125,6 +125,14 @@ def test_a_run_leaves_cleanly_while_another_deploys(sync: Sync, tmp_path: Path) 
     assert all(call.startswith("GET") for call in sync.requests())
 
 
+def test_a_lease_that_is_no_place_is_a_wrong_setting(sync: Sync) -> None:
+    """It is reported with all others, before anything is asked."""
+    code, _, err = sync.run(LEASE="s3://bucket-without-a-key", FORCE_APPLY="maybe")
+    assert code == 2
+    assert "LEASE" in err
+    assert "FORCE_APPLY" in err
+
+
 def test_another_accounts_state_needs_force(sync: Sync) -> None:
     """A state of a stranger does not replace the one that is live; `--force` says that it is meant."""
     sync.run()
