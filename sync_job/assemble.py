@@ -65,12 +65,7 @@ class DeployedFacts:
     token_keys: tuple[TokenKey, ...] = ()
 
 
-def assemble_upload(
-    plan: Plan,
-    settings: WorkerSettings,
-    *,
-    facts: DeployedFacts,
-) -> Upload:
+def assemble_upload(plan: Plan, settings: WorkerSettings, *, facts: DeployedFacts) -> Upload:
     """Put modules and metadata together, but for what has to be made or kept secret first: namespaces and secrets.
 
     Raises LocalError when the Worker has not been built.
@@ -121,6 +116,8 @@ def worker_bindings(settings: WorkerSettings) -> list[dict[str, Any]]:
         bindings.append(_text("ALLOWED_ORIGIN", settings.allowed_origin))
     if settings.force_apply is not None:
         bindings.append(_text("FORCE_APPLY", "true" if settings.force_apply else "false"))
+    if settings.ofrep_clients:
+        bindings.append({"type": "json", "name": "OFREP_CLIENTS", "json": settings.ofrep_clients})
     if settings.materialization_ttl_s:
         bindings.append(_text("MATERIALIZATION_TTL_SECONDS", str(settings.materialization_ttl_s)))
     return bindings + [dict(binding) for binding in settings.extras.bindings]

@@ -6,6 +6,7 @@ What ends up in the Worker (`WorkerSettings`) is apart from what it takes to get
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
@@ -46,6 +47,8 @@ class WorkerSettings:
     """KV namespaces to bind: (binding, title)."""
     materialization_ttl_s: int = 0
     """0 keeps sticky assignments for ever."""
+    ofrep_clients: Mapping[str, Mapping[str, bool]] = field(default_factory=dict)
+    """By client name: `backend` (not to be used in a browser), `exposes` (an evaluation is an exposure)."""
     workers_dev: bool = True
     """Whether the Worker is to be reached below workers.dev."""
     extras: UploadExtras = field(default_factory=UploadExtras)
@@ -176,9 +179,25 @@ def _worker(reader: SettingsReader) -> WorkerSettings:
             if reader.switch(switch)
         ),
         materialization_ttl_s=reader.whole_number("MATERIALIZATION_TTL_SECONDS", 0, low=0, high=2**32 - 1),
+        ofrep_clients=reader.parsed(
+            "OFREP_CLIENTS",
+            _parse_ofrep_clients,
+            {},
+            'JSON such as {"clients/web": {"backend": false, "exposes": true}}',
+        ),
         workers_dev=reader.boolean("WORKERS_DEV", default=True),
         extras=read_extras(reader),
     )
+
+
+def _parse_ofrep_clients(text: str) -> dict[str, dict[str, bool]]:
+    clients = json.loads(text)
+    if not isinstance(clients, dict) or not all(isinstance(options, dict) for options in clients.values()):
+        raise ValueError
+    for options in clients.values():
+        if not options.keys() <= {"backend", "exposes"} or not all(isinstance(value, bool) for value in options.values()):
+            raise ValueError
+    return clients
 
 
 def _lease(reader: SettingsReader) -> str:

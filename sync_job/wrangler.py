@@ -26,6 +26,7 @@ OWN_NAMES = frozenset(
         "LOG_FORMAT",
         "LOG_LINGER_MS",
         "MATERIALIZATION_TTL_SECONDS",
+        "OFREP_CLIENTS",
         "RESOLVER_STATE_ETAG",
         "SETTINGS_DIGEST",
         "STATE_ACCOUNT",

@@ -10,7 +10,7 @@ import subprocess
 import tempfile
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -42,6 +42,7 @@ class Answer:
 
     status: int
     text: str
+    headers: Mapping[str, str] = field(default_factory=dict, compare=False)
 
     @property
     def json(self) -> Any:
@@ -93,7 +94,7 @@ class TestWorker:
         answer = self.http.post("/batch", content=json.dumps(batch))
         answer.raise_for_status()
         body = answer.json()
-        answers = [Answer(item["status"], item["body"]) for item in body["answers"]]
+        answers = [Answer(item["status"], item["body"], item["headers"]) for item in body["answers"]]
         return Batch(answers, [json.loads(message) for message in body["messages"]], body["records"])
 
     def resolve(

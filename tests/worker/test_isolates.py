@@ -14,11 +14,11 @@ import pytest
 import shop
 from operators import operator_environ
 
-from flagedge.cloudflare import Cloudflare
 from flagedge.settings import Secret
 from local_edge.server import LocalEdge
 from sync_job import job
 from sync_job.settings import read_sync_settings
+from sync_job.workers_api import WorkersApi
 
 WORKER = "confidence-cloudflare-resolver"
 REQUESTS = 400
@@ -31,11 +31,11 @@ class Deployed:
         self.edge = edge
         edge.publish_state(shop.WEB_SECRET, shop.shop_payload())
         self._settings = read_sync_settings(operator_environ(edge, shop.WEB_SECRET) | {"LOG_LINGER_MS": "100"})
-        self.cloudflare = Cloudflare(api_token=Secret("t"), base_url=edge.api_url)
+        self.cloudflare = WorkersApi(api_token=Secret("t"), base_url=edge.api_url)
 
     def deploy(self) -> None:
         """Deploy again: a fresh isolate."""
-        job.run(self._settings, self.cloudflare, force=True)
+        job.run(self._settings, self.cloudflare, job.RunOptions(force=True))
 
     def resolve(self, count: int) -> list[str]:
         """Resolve for many visitors at once; the resolve ids."""

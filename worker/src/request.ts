@@ -24,7 +24,7 @@ export interface ResolveRequest {
   sdk: Sdk;
 }
 
-const NO_SDK: Sdk = { id: "", version: "" };
+export const NO_SDK: Sdk = { id: "", version: "" };
 const NO_CONTEXT: Context = {};
 
 /** Read the body of `flags:resolve`. Throws RequestError. */

@@ -8,6 +8,14 @@ export interface Env {
   readonly [name: string]: unknown;
 }
 
+/** How a client may use OFREP. */
+export interface OfrepClientSettings {
+  /** Its secret must not be seen in a browser. */
+  readonly backend?: boolean;
+  /** Whether an evaluation is an exposure; true by default. */
+  readonly exposes?: boolean;
+}
+
 export interface Settings {
   readonly stateEtag: string;
   /** Version of flagedge that deployed this Worker. */
@@ -17,6 +25,8 @@ export interface Settings {
   readonly lingerMs: number;
   readonly logFormat: "flagedge" | "upstream";
   readonly tokens: TokenSettings;
+  /** By client name. */
+  readonly ofrepClients: Readonly<Record<string, OfrepClientSettings>>;
   /** Who may read /metrics; "" for nobody. */
   readonly clientSecret: string;
   /** Lifetime of sticky assignments; null keeps them. */
@@ -42,6 +52,7 @@ export function readSettings(env: Env): Settings {
       ttlSeconds: wholeNumber(env, "TOKEN_TTL_SECONDS", TOKEN_TTL_SECONDS, U32_MAX),
       format: text(env, "TOKEN_FORMAT") === "upstream" ? "upstream" : "flagedge",
     },
+    ofrepClients: json(env, "OFREP_CLIENTS"),
     clientSecret: text(env, "CONFIDENCE_CLIENT_SECRET"),
     materializationTtlSeconds: materializationTtl > 0 ? materializationTtl : null,
   };
@@ -81,6 +92,12 @@ function binding<Type>(env: Env, name: string): Type | null {
 function text(env: Env, name: string): string {
   const value = env[name];
   return typeof value === "string" ? value : "";
+}
+
+/** A JSON binding; sync_job has checked it. */
+function json(env: Env, name: string): Readonly<Record<string, object>> {
+  const value = env[name];
+  return typeof value === "object" && value !== null ? (value as Record<string, object>) : {};
 }
 
 function wholeNumber(env: Env, name: string, otherwise: number, most: number): number {

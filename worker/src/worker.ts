@@ -4,38 +4,21 @@
  */
 import { resolveAnswer } from "./answer";
 import { assignedFlags } from "./assigned";
-import { checkContext, type Context, ContextError, overlay } from "./context";
+import { Clients } from "./clients";
+import { checkContext, ContextError } from "./context";
 import { Cors } from "./cors";
-import { Delivery } from "./delivery";
+import { Evaluator } from "./evaluator";
+import { FlagLog } from "./flag_log";
 import { randomId } from "./ids";
-import { LogBook, type LogSink } from "./logs";
-import { Metrics, renderMetrics } from "./metrics";
-import { newStream, type Origin } from "./message";
-import type { Client, FlagView, Plan } from "./plan";
-import { readApplyRequest, readResolveRequest, RequestError, type ResolveRequest, type Sdk } from "./request";
-import { type Resolution, Resolver, UNSUPPORTED } from "./resolve";
+import { renderMetrics } from "./metrics";
+import type { Origin } from "./message";
+import { Ofrep, OFREP_HEADERS } from "./ofrep";
+import type { Client, Plan } from "./plan";
+import { allow, notAllowed, readBody, Refusal } from "./refusal";
+import { NO_SDK, readApplyRequest, readResolveRequest, RequestError, type ResolveRequest, type Sdk } from "./request";
+import type { Resolution } from "./resolve";
 import { type Env, materializationsOf, metricsOf, queueOf, readSettings, type Settings } from "./settings";
-import { StickyRecords, writeMaterializations } from "./sticky";
 import { TokenBox } from "./token";
-import { UpstreamLogBook } from "./upstream_logs";
-
-const BODY_MAX_BYTES = 1_048_576;
-const FLAGS_MAX = 1000;
-const SECRETS_MAX = 1000;
-const OPENING_BRACE = 123;
-const FORM_TYPES = /^(multipart\/form-data|application\/x-www-form-urlencoded)/i;
-
-/** An answer other than 200: its code is stable, its message is for people. */
-class Refusal extends Error {
-  constructor(
-    readonly status: number,
-    readonly code: string,
-    message: string,
-    readonly headers: Readonly<Record<string, string>> = {},
-  ) {
-    super(message);
-  }
-}
 
 /** What a resolve knows when its flags are decided. */
 interface Decided {
@@ -49,32 +32,26 @@ interface Decided {
 export class FlagWorker {
   readonly #plan: Plan;
   readonly #settings: Settings;
-  readonly #resolver: Resolver;
-  readonly #clients: ReadonlyMap<string, Client>;
-  /** Secrets that were hashed before; null for those that no client has. */
-  readonly #secrets = new Map<string, Client | null>();
-  readonly #book: LogSink;
-  readonly #delivery: Delivery;
+  readonly #clients: Clients;
+  readonly #evaluator: Evaluator;
+  readonly #log: FlagLog;
+  readonly #ofrep: Ofrep;
   readonly #tokens: TokenBox;
   readonly #cors: Cors;
-  readonly #queue: Queue | null;
-  readonly #materializations: KVNamespace | null;
+  readonly #hasMaterializations: boolean;
   readonly #metricsKv: KVNamespace | null;
-  readonly #metrics: Metrics | null;
 
   constructor(plan: Plan, env: Env) {
     this.#plan = plan;
     this.#settings = readSettings(env);
-    this.#queue = queueOf(env);
-    this.#materializations = materializationsOf(env);
-    this.#resolver = new Resolver(plan);
-    this.#clients = new Map(plan.clients.map((client) => [client.secretSha256, client]));
-    const stream = newStream(this.#settings.deployerVersion);
-    const isUpstream = this.#settings.logFormat === "upstream";
-    this.#book = isUpstream ? new UpstreamLogBook(this.#settings.deployerVersion) : new LogBook(stream);
+    const materializations = materializationsOf(env);
+    this.#hasMaterializations = materializations !== null;
     this.#metricsKv = metricsOf(env);
-    this.#metrics = this.#metricsKv === null ? null : new Metrics(this.#metricsKv, stream.isolate);
-    this.#delivery = new Delivery(this.#book, stream, this.#settings);
+    this.#clients = new Clients(plan);
+    this.#evaluator = new Evaluator(plan, materializations, this.#settings.materializationTtlSeconds);
+    this.#log = new FlagLog(plan, this.#settings, queueOf(env), this.#metricsKv);
+    const ofrepOrigin = (request: Request) => originOf(request, "ofrep", NO_SDK);
+    this.#ofrep = new Ofrep(plan, this.#clients, this.#evaluator, this.#log, this.#settings.ofrepClients, ofrepOrigin);
     this.#tokens = new TokenBox(this.#settings.tokens);
     this.#cors = new Cors(this.#settings.allowedOrigin);
   }
@@ -99,7 +76,7 @@ export class FlagWorker {
     else if (error instanceof RequestError || error instanceof ContextError) refusal = new Refusal(400, "invalid_request", error.message);
     else {
       console.error(JSON.stringify({ event: "request.failed", error: String(error) }));
-      this.#book.addError(this.#plan, Date.now());
+      this.#log.addError();
       refusal = new Refusal(500, "internal", "internal error");
     }
     const body = JSON.stringify({ error: { code: refusal.code, message: refusal.message } });
@@ -107,8 +84,10 @@ export class FlagWorker {
   }
 
   async #route(request: Request, context: ExecutionContext): Promise<Response> {
-    if (request.method === "OPTIONS") return new Response(null, { status: 200, headers: this.#cors.headersFor(request) });
     const path = pathOf(request.url);
+    const isOfrep = Ofrep.handles(path);
+    if (request.method === "OPTIONS") return this.#empty(request, isOfrep ? OFREP_HEADERS : {});
+    if (isOfrep) return this.#answerOfrep(request, path, context);
     switch (path) {
       case "/v1/flags:resolve":
         throw notAllowed("POST");
@@ -116,7 +95,7 @@ export class FlagWorker {
         return this.#apply(request, context);
       case "/v1/telemetry:upload":
         allow(request, "POST");
-        return new Response(null, { status: 200, headers: this.#cors.headersFor(request) });
+        return this.#empty(request);
       case "/metrics":
         allow(request, "GET");
         return this.#renderMetrics(request);
@@ -134,10 +113,12 @@ export class FlagWorker {
   /** Resolve a request; synchronous but for a secret not seen before, sticky assignments and tokens. */
   #resolve(request: Request, body: string, atMs: number, context: ExecutionContext): Response | Promise<Response> {
     const resolveRequest = readResolveRequest(body);
-    const known = this.#secrets.get(resolveRequest.clientSecret);
+    const known = this.#clients.known(resolveRequest.clientSecret);
     if (known) return this.#resolveFor(known, request, resolveRequest, atMs, context);
     checkContext(resolveRequest.context);
-    return this.#clientOf(resolveRequest.clientSecret).then((client) => this.#resolveFor(client, request, resolveRequest, atMs, context));
+    return this.#clients
+      .find(resolveRequest.clientSecret)
+      .then((client) => this.#resolveFor(client, request, resolveRequest, atMs, context));
   }
 
   #resolveFor(
@@ -148,47 +129,23 @@ export class FlagWorker {
     context: ExecutionContext,
   ): Response | Promise<Response> {
     const views = client.viewsNamed(resolveRequest.flags);
-    if (views.length > FLAGS_MAX) {
-      throw new Refusal(400, "too_many_flags", `a request resolves at most ${FLAGS_MAX} flags, this one ${views.length}`);
-    }
-    const attributes = attributesOf(client, resolveRequest);
     const decided = { client, request, resolveRequest, atMs, context };
-    const kv = this.#materializations;
-    if (kv === null) return this.#finish(this.#resolver.resolve(views, attributes, UNSUPPORTED), decided);
-    return this.#resolveSticky(kv, views, attributes, context).then((resolution) => this.#finish(resolution, decided));
+    const use = (resolution: Resolution): Response | Promise<Response> => this.#finish(resolution, decided);
+    return this.#evaluator.evaluate(client, views, resolveRequest.context, context, use);
   }
 
-  /** Log and answer. The resolution is scratch memory: nothing may wait between its making and here. */
-  #finish(resolution: Resolution, decided: Decided): Response | Promise<Response> {
-    const { client, request, resolveRequest, atMs, context } = decided;
+  /** Log and answer. */
+  #finish(resolution: Resolution, { client, request, resolveRequest, atMs, context }: Decided): Response | Promise<Response> {
     const resolveId = randomId(32);
     const applies = resolveRequest.apply || this.#settings.forceApply;
-    const latencyMicros = (Date.now() - atMs) * 1000;
-    this.#metrics?.add(resolution, latencyMicros, context, atMs);
-    if (this.#queue !== null) {
-      const origin = originOf(request, "api", resolveRequest.sdk);
-      this.#book.addResolve(this.#plan, { client, origin, resolveId, atMs, applies, latencyMicros }, resolution);
-      this.#delivery.arrange(this.#queue, context, atMs);
-    }
+    this.#log.addResolve(resolution, atMs, context, (latencyMicros) => {
+      return { client, origin: originOf(request, "api", resolveRequest.sdk), resolveId, atMs, applies, latencyMicros };
+    });
     if (applies) return this.#resolved(request, resolveAnswer(resolution, resolveId, ""));
     const assignments = new Map(assignedFlags(resolution).map((flag) => [flag.flag, flag]));
     const unsigned = resolveAnswer(resolution, resolveId, TOKEN_PLACE);
     const sealed = this.#tokens.seal({ resolveId, assignments }, this.#bindingOf(client), atMs);
     return sealed.then((token) => this.#resolved(request, unsigned.replace(TOKEN_PLACE, token)));
-  }
-
-  /** Decide what can be decided, read what is missing in one go, decide again; writes outlive the answer. */
-  async #resolveSticky(kv: KVNamespace, views: readonly FlagView[], attributes: Context, context: ExecutionContext): Promise<Resolution> {
-    const records = new StickyRecords(kv);
-    let resolution = this.#resolver.resolve(views, attributes, records);
-    while (records.hasWishes) {
-      await records.read();
-      resolution = this.#resolver.resolve(views, attributes, records);
-    }
-    if (resolution.writes.length > 0) {
-      context.waitUntil(writeMaterializations(kv, resolution.writes, this.#settings.materializationTtlSeconds));
-    }
-    return resolution;
   }
 
   async #apply(request: Request, context: ExecutionContext): Promise<Response> {
@@ -197,7 +154,7 @@ export class FlagWorker {
     const apply = readApplyRequest(await readBody(request));
     // SDKs send an empty token when they resolved with apply=true: there is nothing left to do.
     if (apply.resolveToken.length === 0) return this.#json(request, "{}");
-    const client = await this.#clientOf(apply.clientSecret);
+    const client = await this.#clients.find(apply.clientSecret);
     if (!this.#tokens.hasKey) throw new Refusal(503, "tokens_unavailable", "this Worker has no token key");
     const { sendTimeMs } = apply;
     if (sendTimeMs === null) throw new Refusal(400, "invalid_request", "sendTime is required");
@@ -211,27 +168,9 @@ export class FlagWorker {
       // The caller's clock may be wrong, its differences are not; what cannot be is moved to what can.
       return { assigned, appliedAtMs: Math.max(earliestMs, Math.min(atMs, atMs - (sendTimeMs - applyTimeMs))) };
     });
-    if (this.#queue !== null) {
-      const { resolveId } = opened.body;
-      this.#book.addApplied(this.#plan, { client, origin: originOf(request, "apply", apply.sdk), resolveId, atMs, flags });
-      this.#delivery.arrange(this.#queue, context, atMs);
-    }
+    const origin = originOf(request, "apply", apply.sdk);
+    this.#log.addApplied({ client, origin, resolveId: opened.body.resolveId, atMs, flags }, context);
     return this.#json(request, "{}");
-  }
-
-  async #clientOf(secret: string): Promise<Client> {
-    let client = this.#secrets.get(secret);
-    if (client === undefined) client = await this.#findClient(secret);
-    if (client === null) throw new Refusal(401, "unknown_client_secret", "no client has this secret");
-    return client;
-  }
-
-  async #findClient(secret: string): Promise<Client | null> {
-    const digest = await crypto.subtle.digest("SHA-256", new TextEncoder().encode(secret));
-    const client = this.#clients.get(new Uint8Array(digest).toHex()) ?? null;
-    if (this.#secrets.size >= SECRETS_MAX) this.#secrets.clear();
-    this.#secrets.set(secret, client);
-    return client;
   }
 
   /** What a token is bound to: another account or client cannot open it. */
@@ -256,7 +195,7 @@ export class FlagWorker {
 
   #health(): string {
     const parts = {
-      flag_logs_queue: this.#queue === null ? "missing" : "bound",
+      flag_logs_queue: this.#log.hasQueue ? "bound" : "missing",
       token_key: this.#tokens.hasKey ? "present" : "missing",
     };
     const isWhole = parts.flag_logs_queue === "bound" && parts.token_key === "present";
@@ -266,9 +205,21 @@ export class FlagWorker {
       worker_version: this.#settings.deployerVersion,
       flag_count: this.#plan.flagCount,
       ...parts,
-      materializations: this.#materializations === null ? "missing" : "bound",
+      materializations: this.#hasMaterializations ? "bound" : "missing",
       metrics: this.#metricsKv === null ? "missing" : "bound",
     });
+  }
+
+  async #answerOfrep(request: Request, path: string, context: ExecutionContext): Promise<Response> {
+    const { status, body, headers } = await this.#ofrep.answer(request, path, context);
+    const all = { ...OFREP_HEADERS, ...headers };
+    return body === "" ? this.#empty(request, all, status) : this.#json(request, body, status, all);
+  }
+
+  #empty(request: Request, headers: Readonly<Record<string, string>> = {}, status = 200): Response {
+    const all = new Headers(this.#cors.headersFor(request));
+    for (const [name, value] of Object.entries(headers)) all.set(name, value);
+    return new Response(null, { status, headers: all });
   }
 
   /** As `#json`, for the answer that there are most of. */
@@ -286,39 +237,11 @@ export class FlagWorker {
 /** Stands in an answer where its token goes, as the answer is finished before the token is. */
 const TOKEN_PLACE = "\u0000";
 
-function allow(request: Request, method: "GET" | "POST"): void {
-  if (request.method !== method && !(method === "GET" && request.method === "HEAD")) throw notAllowed(method);
-}
-
 /** Whether two texts are the same, in a time that does not tell where they differ. */
 async function areEqual(left: string, right: string): Promise<boolean> {
   const digests = [left, right].map((text) => crypto.subtle.digest("SHA-256", new TextEncoder().encode(text)));
   const [first, second] = (await Promise.all(digests)) as [ArrayBuffer, ArrayBuffer];
   return crypto.subtle.timingSafeEqual(first, second);
-}
-
-function notAllowed(method: "GET" | "POST"): Refusal {
-  return new Refusal(405, "method_not_allowed", `use ${method}`, { allow: method === "GET" ? "GET, HEAD, OPTIONS" : "POST, OPTIONS" });
-}
-
-/** The body of a POST, within bounds. A form is told so, as its text is no JSON anyway. */
-async function readBody(request: Request): Promise<string> {
-  if (Number(request.headers.get("content-length")) > BODY_MAX_BYTES) throw new Refusal(413, "body_too_large", TOO_LARGE);
-  const body = await request.text();
-  if (body.length > BODY_MAX_BYTES) throw new Refusal(413, "body_too_large", TOO_LARGE);
-  if (body.charCodeAt(0) !== OPENING_BRACE && FORM_TYPES.test(request.headers.get("content-type") ?? "")) {
-    throw new Refusal(415, "unsupported_media_type", "send application/json");
-  }
-  return body;
-}
-
-const TOO_LARGE = `a body is at most ${BODY_MAX_BYTES} bytes`;
-
-/** The request's context, under what the client's owner laid over it. */
-function attributesOf({ managedContext }: Client, { context }: ResolveRequest): Context {
-  if (managedContext === null) return context;
-  checkContext(context);
-  return overlay(context, managedContext);
 }
 
 /** The path of a URL, undecoded. */

@@ -75,7 +75,7 @@ async function runBatch(batch: Batch): Promise<unknown> {
     const init: RequestInit = { method: method ?? "POST", headers: headers ?? {} };
     if (body !== undefined) init.body = body;
     const response = await worker.fetch(new Request(`http://worker${path}`, init), waiting);
-    answers.push({ status: response.status, body: await response.text() });
+    answers.push({ status: response.status, body: await response.text(), headers: Object.fromEntries(response.headers) });
   }
   await Promise.all(waited);
   return { answers, messages, records: kv?.records ?? {} };
