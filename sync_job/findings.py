@@ -160,7 +160,10 @@ class Finding(Enum):
 
 @dataclass(frozen=True, slots=True)
 class Note:
-    """A finding and what it was found on: full names, at most `NAMES_MAX` of them, and how many there are."""
+    """A finding and what it was found on: full names, the first `NAMES_MAX`, and how many there are.
+
+    What is about the state as a whole has no names.
+    """
 
     finding: Finding
     names: tuple[str, ...]
@@ -168,10 +171,12 @@ class Note:
 
     def to_text(self, names_max: int = NAMES_MAX) -> str:
         """The finding's text with the first names and the number of the others."""
-        shown = self.names[:names_max]
-        rest = self.count - len(shown)
-        listed = [*shown, f"{rest} more"] if rest and shown else [f"{rest} of them"] if rest else shown
-        return f"{self.finding.text}: {', '.join(listed)}" if any(self.names) else self.finding.text
+        if not self.names:
+            return self.finding.text
+        shown = list(self.names[:names_max])
+        if rest := self.count - len(shown):
+            shown.append(f"{rest} more" if shown else f"{rest} of them")
+        return f"{self.finding.text}: {', '.join(shown)}"
 
 
 class StateError(DecodeError):
@@ -182,7 +187,10 @@ class StateError(DecodeError):
         for problem in problems:
             parts.append(f"{problem.to_text(room)} [{problem.finding.code}; {problem.finding.way_out}]")
             room = max(0, room - len(problem.names))
-        super().__init__("the state is refused: " + "; ".join(parts), hint="What is live stays live")
+        hint = "What is live stays live"
+        if all(problem.finding.verdict is Verdict.REFUSED for problem in problems):
+            hint += "; codes named in ACCEPTED_FINDINGS are noted instead"
+        super().__init__("the state is refused: " + "; ".join(parts), hint=hint)
         self.problems = tuple(problems)
 
 
@@ -192,8 +200,8 @@ class Found:
     def __init__(self) -> None:
         self._names: dict[Finding, dict[str, None]] = {}
 
-    def add(self, finding: Finding, name: str = "") -> None:
-        self._names.setdefault(finding, {})[name] = None
+    def add(self, finding: Finding, *names: str) -> None:
+        self._names.setdefault(finding, {}).update(dict.fromkeys(names))
 
     def judge(self, accept: Collection[Finding]) -> tuple[Note, ...]:
         """All findings as notes. Raises StateError with those that are refused and not in `accept`."""

@@ -158,8 +158,7 @@ class _Walk:
         for finding, segment, what in self._pending:
             behind = self._flags_behind(segment)
             names = behind if finding is Finding.STICKY_OFF else [f"{what} in {segment} ({_listed(behind)})"]
-            for name in names:
-                self._found.add(finding, name)
+            self._found.add(finding, *names)
 
     # Flags
 
@@ -172,7 +171,7 @@ class _Walk:
             elif clients and flag.state == state_pb2.Flag.ACTIVE:
                 counts.update(clients)
                 self._check_flag(flag)
-        if not counts:
+        if seeing and not counts:
             self._found.add(Finding.FLAGS_MISSING)
         for client, count in counts.items():
             if count > REQUEST_FLAGS_MAX:
