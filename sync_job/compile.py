@@ -49,7 +49,7 @@ class _PlanCompiler:
         self._module = BitsetModule()
         self._segments = {segment.name: segment for segment in state.segments_no_bitsets}
         self._bitsets = {
-            bitset.segment: bitset for bitset in state.bitsets if bitset.WhichOneof("bitset") != "full_bitset"
+            bitset.segment: bitset for bitset in state.bitsets if bitset.WhichOneof("bitset") == "gzipped_bitset"
         }
         for bitset in state.bitsets:
             if bitset.WhichOneof("bitset") == "full_bitset" and not bitset.full_bitset:
@@ -140,7 +140,8 @@ class _PlanCompiler:
         return [rule for rule in flag.rules if rule.enabled and rule.segment in self._segments]
 
     def _flag(self, flag: state_pb2.Flag) -> Json:
-        variants = {variant.name: number for number, variant in enumerate(flag.variants)}
+        # The first of two with one name counts.
+        variants = {variant.name: number for number, variant in reversed(list(enumerate(flag.variants)))}
         compiled: dict[str, Json] = {
             "name": flag.name,
             "variants": [[variant.name, self._variant_value(flag, variant)] for variant in flag.variants],
@@ -200,7 +201,7 @@ class _PlanCompiler:
         self._compiled.append(compiled)
         compiled["expression"] = self._targeting.compile_targeting(segment)
         bitset = self._bitsets.get(name)
-        if bitset is not None and bitset.WhichOneof("bitset") == "gzipped_bitset":
+        if bitset is not None:
             stored = store_bits(gunzip_strictly(bitset.gzipped_bitset, segment=name))
             compiled["bits"] = [stored.kind, self._module.add(stored.data), len(stored.data), stored.all_set]
         return number

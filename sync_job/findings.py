@@ -13,7 +13,6 @@ from itertools import islice
 from flagedge.errors import DecodeError
 
 NAMES_MAX = 20
-REQUEST_FLAGS_MAX = 1000
 WORKER_MAX_BYTES = 64 * 1024 * 1024
 ISOLATE_MAX_BYTES = 128_000_000
 
@@ -117,10 +116,6 @@ class Finding(Enum):
 
     # Unusual, and resolved as the official resolver does
     FLAGS_MISSING = (Verdict.NOTED, "no active flag is enabled for a client with a secret")
-    FLAGS_TOO_MANY = (
-        Verdict.NOTED,
-        f"clients with more than {REQUEST_FLAGS_MAX} flags: a request that does not name some of them is refused",
-    )
     NAME_TWICE = (Verdict.NOTED, "names that are given twice: the later one counts")
     SECRET_TWICE = (Verdict.NOTED, "credentials whose secret belongs to a later one too, which counts")
     SECRET_EMPTY = (Verdict.NOTED, "credentials whose secret is empty: requests without a secret see their flags")

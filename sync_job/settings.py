@@ -195,7 +195,8 @@ def _parse_ofrep_clients(text: str) -> dict[str, dict[str, bool]]:
     if not isinstance(clients, dict) or not all(isinstance(options, dict) for options in clients.values()):
         raise ValueError
     for options in clients.values():
-        if not options.keys() <= {"backend", "exposes"} or not all(isinstance(value, bool) for value in options.values()):
+        is_known = options.keys() <= {"backend", "exposes"}
+        if not is_known or not all(isinstance(value, bool) for value in options.values()):
             raise ValueError
     return clients
 

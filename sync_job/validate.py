@@ -32,7 +32,7 @@ from flagedge.wire import state_pb2
 from sync_job.bitsets import gunzip_strictly
 from sync_job.decode import DecodedState
 from sync_job.fields import all_new_fields, allocated_share, new_fields
-from sync_job.findings import ISOLATE_MAX_BYTES, REQUEST_FLAGS_MAX, WORKER_MAX_BYTES, Finding, Found, Note
+from sync_job.findings import ISOLATE_MAX_BYTES, WORKER_MAX_BYTES, Finding, Found, Note
 from sync_job.fragments import NotFiniteError, struct_json
 
 if TYPE_CHECKING:
@@ -163,19 +163,16 @@ class _Walk:
     # Flags
 
     def _check_flags(self, seeing: Collection[str]) -> None:
-        counts: Counter[str] = Counter()
+        is_any_served = False
         for flag in {flag.name: flag for flag in self._state.flags}.values():
             clients = set(flag.clients).intersection(seeing)
             if clients and flag.state not in _FLAG_STATES:
                 self._found.add(Finding.FLAG_STATE_UNKNOWN, f"{flag.name} (state {flag.state})")
             elif clients and flag.state == state_pb2.Flag.ACTIVE:
-                counts.update(clients)
+                is_any_served = True
                 self._check_flag(flag)
-        if seeing and not counts:
+        if seeing and not is_any_served:
             self._found.add(Finding.FLAGS_MISSING)
-        for client, count in counts.items():
-            if count > REQUEST_FLAGS_MAX:
-                self._found.add(Finding.FLAGS_TOO_MANY, f"{client} ({count})")
 
     def _check_flag(self, flag: state_pb2.Flag) -> None:
         self._refuse_new_fields(flag, new_fields(flag), all_new_fields(flag.schema))

@@ -214,7 +214,6 @@ CASES = [
     ),
     Case(Finding.FLAGS_MISSING, (), state(), "none"),
     Case(Finding.FLAGS_MISSING, (), state(flag("a", clients=["d"]), flag("b", state="ARCHIVED")), "none"),
-    Case(Finding.FLAGS_TOO_MANY, ("clients/c (1001)",), state(*(flag(f"f{n}") for n in range(1001))), "none"),
     Case(Finding.NAME_TWICE, ("flags/a",), state(flag("a", rule(segment="gone")), flag("a")), MATCH),
     Case(
         Finding.NAME_TWICE,

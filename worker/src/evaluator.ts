@@ -4,11 +4,8 @@
  */
 import { checkContext, type Context, overlay } from "./context";
 import type { Client, FlagView, Plan } from "./plan";
-import { Refusal } from "./refusal";
 import { type Resolution, Resolver, UNSUPPORTED } from "./resolve";
 import { StickyRecords, writeMaterializations } from "./sticky";
-
-const FLAGS_MAX = 1000;
 
 export class Evaluator {
   readonly #resolver: Resolver;
@@ -23,7 +20,7 @@ export class Evaluator {
 
   /**
    * Decide the flags of `views` and give the resolution to `use`, at once: it is scratch memory that the next request
-   * writes over, so `use` must not wait. Throws Refusal and ContextError.
+   * writes over, so `use` must not wait. Throws ContextError.
    */
   evaluate<Result>(
     client: Client,
@@ -32,9 +29,6 @@ export class Evaluator {
     execution: ExecutionContext,
     use: (resolution: Resolution) => Result | Promise<Result>,
   ): Result | Promise<Result> {
-    if (views.length > FLAGS_MAX) {
-      throw new Refusal(400, "too_many_flags", `a request resolves at most ${FLAGS_MAX} flags, this one ${views.length}`);
-    }
     const attributes = attributesOf(client, context);
     if (this.materializations === null) return use(this.#resolver.resolve(views, attributes, UNSUPPORTED));
     return this.#evaluateSticky(this.materializations, views, attributes, execution, use);
