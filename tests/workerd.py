@@ -5,7 +5,6 @@ from __future__ import annotations
 import base64
 import json
 import os
-import shutil
 import subprocess
 import tempfile
 from collections.abc import Iterator, Mapping, Sequence
@@ -123,15 +122,23 @@ def run_test_worker() -> Iterator[TestWorker]:
 @contextmanager
 def run_workerd(script: Path, *, wasm: Mapping[str, Path]) -> Iterator[tuple[str, int]]:
     """Serve a script that imports wasm modules by name, on a free port; its URL and the process id."""
+    modules = "".join(f', (name = "{name}", wasm = embed "{name}")' for name in wasm)
+    config = _CONFIG.replace("{wasm}", modules).replace("{date}", COMPATIBILITY_DATE)
+    files = {name: path.read_bytes() for name, path in {"worker.js": script, **wasm}.items()}
+    with run_config(config, files) as served:
+        yield served
+
+
+@contextmanager
+def run_config(config: str, files: Mapping[str, bytes]) -> Iterator[tuple[str, int]]:
+    """Serve a configuration over files that lie beside it, its one socket on a free port; URL and process id."""
     with tempfile.TemporaryDirectory() as directory:
-        for name, path in {"worker.js": script, **wasm}.items():
-            shutil.copy(path, Path(directory, name))
-        config = Path(directory, "config.capnp")
-        modules = "".join(f', (name = "{name}", wasm = embed "{name}")' for name in wasm)
-        config.write_text(_CONFIG.replace("{wasm}", modules).replace("{date}", COMPATIBILITY_DATE))
+        for name, content in {"config.capnp": config.encode(), **files}.items():
+            Path(directory, name).write_bytes(content)
         read_end, write_end = os.pipe()
         workerd = find_workerd(None, os.environ, REPOSITORY)
-        process = subprocess.Popen([workerd, "serve", str(config), f"--control-fd={write_end}"], pass_fds=[write_end])
+        command = [workerd, "serve", str(Path(directory, "config.capnp")), f"--control-fd={write_end}"]
+        process = subprocess.Popen(command, pass_fds=[write_end])
         os.close(write_end)
         try:
             with os.fdopen(read_end) as control:

@@ -21,6 +21,6 @@ await build({
   target: "es2024",
   minify: other !== "test",
   legalComments: "none",
-  external: ["*.wasm", "*/plan.json", "*.bin"],
+  external: ["*.wasm", "*/plan.json", "*.bin", "cloudflare:*"],
   logLevel: "warning",
 });

@@ -3,6 +3,7 @@
  * @module
  */
 import bits from "./bitsets.bin";
+import { flagsEntrypoint } from "./entrypoint";
 import planText from "./plan.json";
 import { loadPlan } from "./plan";
 import type { Env } from "./settings";
@@ -11,9 +12,15 @@ import { FlagWorker } from "./worker";
 const plan = loadPlan(planText, bits);
 let worker: FlagWorker | null = null;
 
+/** One Worker per isolate: its memory and its log are shared by all that call it. */
+function workerOf(env: Env): FlagWorker {
+  return (worker ??= new FlagWorker(plan, env));
+}
+
+export const Flags = flagsEntrypoint(workerOf);
+
 export default {
   fetch(request: Request, env: Env, context: ExecutionContext): Promise<Response> {
-    worker ??= new FlagWorker(plan, env);
-    return worker.fetch(request, context);
+    return workerOf(env).fetch(request, context);
   },
 };

@@ -8,9 +8,10 @@ import type { Clients } from "./clients";
 import { type Context, ContextError, isStruct } from "./context";
 import type { Evaluator } from "./evaluator";
 import type { FlagLog } from "./flag_log";
+import { type ErrorCode, type Failure, type FlagValue, findFlag, fromOpenFeature, notFound, valueOf } from "./flag_value";
 import { randomId } from "./ids";
 import type { Origin } from "./message";
-import type { Client, FlagView, Outcome, Plan } from "./plan";
+import type { Client, Outcome, Plan } from "./plan";
 import { notAllowed, readBody, Refusal } from "./refusal";
 import type { Resolution } from "./resolve";
 import type { OfrepClientSettings } from "./settings";
@@ -30,8 +31,6 @@ export interface OfrepAnswer {
   readonly body: string;
   readonly headers?: Readonly<Record<string, string>>;
 }
-
-type ErrorCode = "PARSE_ERROR" | "TARGETING_KEY_MISSING" | "INVALID_CONTEXT" | "FLAG_NOT_FOUND" | "GENERAL";
 
 interface Caller {
   readonly client: Client;
@@ -85,18 +84,13 @@ export class Ofrep {
     atMs: number,
     execution: ExecutionContext,
   ): OfrepAnswer | Promise<OfrepAnswer> {
-    const name = key.startsWith("flags/") ? key.slice("flags/".length) : key;
-    const found = findFlag(caller.client, name);
-    if (found === null) return failed(404, key, "FLAG_NOT_FOUND", `flag ${key} is not among this client's flags`);
+    const found = findFlag(caller.client, key);
+    if (found === null) return failed(404, key, notFound(key));
     return this.evaluator.evaluate(caller.client, [found.view], caller.context, execution, (resolution) => {
       this.#tell(request, caller, resolution, atMs, execution);
-      const outcome = resolution.outcomes[0] as Outcome;
-      const failure = failureOf(outcome, caller.context);
-      if (failure !== null) return failed(400, key, ...failure);
-      if (found.field !== "" && outcome.variant >= 0 && !typedValues(outcome).has(found.field) && !hasField(outcome, found.field)) {
-        return failed(404, key, "FLAG_NOT_FOUND", `flag ${found.view.flag.name} has no field ${found.field}`);
-      }
-      return { status: 200, body: success(key, outcome, found.field) };
+      const value = valueOf(resolution.outcomes[0] as Outcome, found.field, caller.context);
+      if (!("errorCode" in value)) return { status: 200, body: success(key, value) };
+      return failed(value.errorCode === "FLAG_NOT_FOUND" ? 404 : 400, key, value);
     });
   }
 
@@ -138,25 +132,6 @@ function keyOf(path: string): string {
   }
 }
 
-/** A flag by its name, or a field of its value by `flag.field`. */
-function findFlag(client: Client, name: string): { view: FlagView; field: string } | null {
-  const [whole] = client.viewsNamed([`flags/${name}`]);
-  if (whole !== undefined) return { view: whole, field: "" };
-  const dot = name.indexOf(".");
-  const [view] = dot < 0 ? [] : client.viewsNamed([`flags/${name.slice(0, dot)}`]);
-  return view === undefined ? null : { view, field: name.slice(dot + 1) };
-}
-
-/** Whether a variant's value has a field that is null: its callers take their default. */
-function hasField(outcome: Outcome, field: string): boolean {
-  let value: unknown = JSON.parse(outcome.flag.variants[outcome.variant]?.[1] ?? "null");
-  for (const step of field.split(".")) {
-    if (!isStruct(value) || !Object.hasOwn(value, step)) return false;
-    value = value[step];
-  }
-  return true;
-}
-
 function readContext(body: string): Context {
   let json: unknown;
   try {
@@ -166,29 +141,7 @@ function readContext(body: string): Context {
   }
   const context = isStruct(json) ? (json["context"] ?? {}) : null;
   if (!isStruct(context)) throw new Refusal(400, "INVALID_CONTEXT", "context must be an object");
-  const { targetingKey, ...rest } = context;
-  return unflatten(targetingKey === undefined || "targeting_key" in rest ? rest : { targeting_key: targetingKey, ...rest });
-}
-
-/** Dotted keys become structs, unless what stands there already is none. */
-function unflatten(context: Context): Context {
-  if (!Object.keys(context).some((key) => key.includes("."))) return context;
-  const result: Record<string, unknown> = { __proto__: null };
-  for (const [key, value] of Object.entries(context)) if (!key.includes(".")) result[key] = value;
-  for (const [key, value] of Object.entries(context)) if (key.includes(".")) place(result, key.split("."), value);
-  return result;
-}
-
-function place(struct: Record<string, unknown>, [step = "", ...rest]: readonly string[], value: unknown): void {
-  if (rest.length === 0) {
-    if (!Object.hasOwn(struct, step)) struct[step] = value;
-    return;
-  }
-  const below = Object.hasOwn(struct, step) ? struct[step] : {};
-  if (!isStruct(below)) return;
-  const copy: Record<string, unknown> = { __proto__: null, ...below };
-  place(copy, rest, value);
-  struct[step] = copy;
+  return fromOpenFeature(context);
 }
 
 /** The same JSON for equal values, whatever the order of their keys. */
@@ -206,43 +159,33 @@ function matches(header: string | null, etag: string): boolean {
   return header.split(",").some((each) => each.trim() === "*" || each.trim().replace(/^W\//, "") === etag);
 }
 
-function failureOf(outcome: Outcome, context: Context): [ErrorCode, string] | null {
-  if (outcome.kind === "match" || outcome.reason === "NO_SEGMENT_MATCH") return null;
-  if (outcome.reason !== "TARGETING_KEY_ERROR") return ["GENERAL", `flag ${outcome.flag.name} cannot be evaluated: ${outcome.reason}`];
-  const key = context["targeting_key"];
-  if (key === undefined || key === null) return ["TARGETING_KEY_MISSING", "the context has no targetingKey, or not the field that the flag is keyed by"];
-  return ["INVALID_CONTEXT", "a targeting key must be a text of at most 100 bytes or a whole number"];
-}
-
-function success(key: string, outcome: Outcome, field: string): string {
-  const isMatch = outcome.kind === "match" && outcome.variant >= 0;
-  const value = isMatch ? typedValues(outcome).get(field) : undefined;
-  const reason = !isMatch || value === undefined ? "DEFAULT" : outcome.rule?.isFull ? "TARGETING_MATCH" : "SPLIT";
-  const variant = value === undefined ? "" : outcome.variantName;
-  return `{"key":${JSON.stringify(key)},"reason":"${reason}","variant":${JSON.stringify(variant)}${value === undefined ? "" : `,"value":${value}`}}`;
+function success(key: string, { reason, variant, value }: FlagValue): string {
+  const text = `{"key":${JSON.stringify(key)},"reason":"${reason}","variant":${JSON.stringify(variant)}`;
+  return value === undefined ? text + "}" : `${text},"value":${value}}`;
 }
 
 /** A flag's items in a bulk answer: itself, and each field of its value. */
 function addItems(items: string[], outcome: Outcome, context: Context): void {
   const key = outcome.flag.name.replace(/^flags\//, "");
-  const failure = failureOf(outcome, context);
-  if (failure !== null) {
-    items.push(failed(400, key, ...failure).body);
+  const whole = valueOf(outcome, "", context);
+  if ("errorCode" in whole) {
+    items.push(failed(400, key, whole).body);
     return;
   }
-  items.push(success(key, outcome, ""));
-  if (outcome.kind !== "match" || outcome.variant < 0) return;
-  for (const field of typedValues(outcome).keys()) if (field !== "") items.push(success(`${key}.${field}`, outcome, field));
+  items.push(success(key, whole));
+  if (whole.value === undefined) return;
+  for (const [field, value] of typedValues(outcome)) if (field !== "") items.push(success(`${key}.${field}`, { ...whole, value }));
 }
 
-function failed(status: number, key: string | null, errorCode: ErrorCode, errorDetails: string): OfrepAnswer {
+function failed(status: number, key: string | null, { errorCode, errorDetails }: Failure): OfrepAnswer {
   return { status, body: JSON.stringify({ ...(key === null ? {} : { key }), errorCode, errorDetails }) };
 }
 
 const CODES: ReadonlySet<string> = new Set<ErrorCode>(["PARSE_ERROR", "TARGETING_KEY_MISSING", "INVALID_CONTEXT", "FLAG_NOT_FOUND", "GENERAL"]);
 
 function refused(key: string | null, error: unknown): OfrepAnswer {
-  if (error instanceof ContextError) return failed(400, key, "INVALID_CONTEXT", error.message);
+  if (error instanceof ContextError) return failed(400, key, { errorCode: "INVALID_CONTEXT", errorDetails: error.message });
   if (!(error instanceof Refusal)) throw error;
-  return failed(error.status, key, CODES.has(error.code) ? (error.code as ErrorCode) : "GENERAL", error.message);
+  const errorCode = CODES.has(error.code) ? (error.code as ErrorCode) : "GENERAL";
+  return failed(error.status, key, { errorCode, errorDetails: error.message });
 }

@@ -4,6 +4,7 @@
  */
 import { resolveAnswer } from "./answer";
 import { assignedFlags } from "./assigned";
+import { FlagBinding } from "./binding";
 import { Clients } from "./clients";
 import { checkContext, ContextError } from "./context";
 import { Cors } from "./cors";
@@ -35,6 +36,8 @@ export class FlagWorker {
   readonly #clients: Clients;
   readonly #evaluator: Evaluator;
   readonly #log: FlagLog;
+  /** For other Workers. */
+  readonly binding: FlagBinding;
   readonly #ofrep: Ofrep;
   readonly #tokens: TokenBox;
   readonly #cors: Cors;
@@ -50,6 +53,7 @@ export class FlagWorker {
     this.#clients = new Clients(plan);
     this.#evaluator = new Evaluator(plan, materializations, this.#settings.materializationTtlSeconds);
     this.#log = new FlagLog(plan, this.#settings, queueOf(env), this.#metricsKv);
+    this.binding = new FlagBinding(plan, this.#evaluator, this.#log);
     const ofrepOrigin = (request: Request) => originOf(request, "ofrep", NO_SDK);
     this.#ofrep = new Ofrep(plan, this.#clients, this.#evaluator, this.#log, this.#settings.ofrepClients, ofrepOrigin);
     this.#tokens = new TokenBox(this.#settings.tokens);

@@ -1,0 +1,157 @@
+"""The `Flags` entry point, as another Worker calls it over a service binding in workerd."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from typing import Any
+
+import httpx
+import pytest
+from builders import SECRET, assignment, flag, payload, rule, schema, state, variant
+from workerd import run_config
+
+from sync_job.assemble import COMPATIBILITY_DATE, DeployedFacts, assemble_upload
+from sync_job.compile import compile_plan
+from sync_job.decode import decode_state
+from sync_job.settings import WorkerSettings
+
+VALUE = {"on": True, "size": 5.0, "ratio": 0.5, "name": "é", "nested": {"depth": 2.0}}
+PAYLOAD = payload(
+    state(
+        flag(
+            "a",
+            rule(assignments=[assignment("on")], selector="targeting_key"),
+            variants=[variant("on", VALUE)],
+            schema=schema({"on": bool, "size": int, "ratio": float, "name": str, "nested": {"depth": int}}),
+        ),
+        flag("off", rule(environments=["prod"])),
+    )
+)
+CALLER = """
+export default {
+  async fetch(request, env) {
+    const { binding, method, args } = await request.json();
+    try {
+      return Response.json({ value: await env[binding][method](...args) });
+    } catch (error) {
+      return Response.json({ error: error.name, message: error.message });
+    }
+  },
+};
+"""
+CONFIG = """
+using Workerd = import "/workerd/workerd.capnp";
+const config :Workerd.Config = (
+  services = [(name = "caller", worker = .caller), (name = "flags", worker = .flags)],
+  sockets = [(name = "http", address = "127.0.0.1:0", http = (), service = "caller")]
+);
+const caller :Workerd.Worker = (
+  modules = [(name = "caller.js", esModule = embed "caller.js")],
+  compatibilityDate = "DATE",
+  bindings = [
+    (name = "FLAGS", service = (
+      name = "flags", entrypoint = "Flags", props = (json = "{\\"client\\":\\"clients/c\\"}"))),
+    (name = "PLAIN", service = (name = "flags", entrypoint = "Flags")),
+    (name = "STRANGER", service = (name = "flags", entrypoint = "Flags", props = (json = "{\\"client\\":\\"x\\"}")))
+  ]
+);
+const flags :Workerd.Worker = (
+  modules = [
+    (name = "worker.js", esModule = embed "worker.js"), (name = "murmur3.wasm", wasm = embed "murmur3.wasm"),
+    (name = "plan.json", text = embed "plan.json"), (name = "bitsets.bin", data = embed "bitsets.bin")
+  ],
+  compatibilityDate = "DATE"
+);
+"""
+
+
+class Caller:
+    """A Worker that binds ours."""
+
+    def __init__(self, url: str) -> None:
+        self._url = url
+
+    def call(self, method: str, *args: Any, binding: str = "FLAGS") -> Any:
+        """What a call gives: `value`, or the `error` that it throws."""
+        body = {"binding": binding, "method": method, "args": args}
+        return httpx.post(self._url, content=json.dumps(body)).raise_for_status().json()
+
+
+@pytest.fixture(scope="module")
+def caller() -> Iterator[Caller]:
+    plan = compile_plan(decode_state(PAYLOAD), etag='"1"')
+    upload = assemble_upload(plan, WorkerSettings(), facts=DeployedFacts("digest"))
+    files = {module.name: module.content for module in upload.modules} | {"caller.js": CALLER.encode()}
+    with run_config(CONFIG.replace("DATE", COMPATIBILITY_DATE), files) as (url, _):
+        yield Caller(url)
+
+
+WHO = {"targetingKey": "t"}
+NO = False
+
+
+@pytest.mark.parametrize(
+    ("method", "key", "default", "value"),
+    [
+        ("getBooleanValue", "a.on", False, True),
+        ("getNumberValue", "a.size", 0, 5),
+        ("getNumberValue", "a.nested.depth", 0, 2),
+        ("getStringValue", "flags/a.name", "", "é"),
+        ("getObjectValue", "a.nested", {}, {"depth": 2}),
+        ("getValue", "a.ratio", 0, 0.5),
+        ("getBooleanValue", "off", True, True),
+        ("getBooleanValue", "nothing", True, True),
+    ],
+)
+def test_values(caller: Caller, method: str, key: str, default: Any, value: Any) -> None:
+    """A value of the wanted type, or the default where the flag has none for this caller."""
+    assert caller.call(method, key, default, WHO) == {"value": value}
+
+
+def test_value_of_another_type_throws(caller: Caller) -> None:
+    """The one thing that a value call does not forgive: the caller would get what it cannot handle."""
+    assert caller.call("getStringValue", "a.on", "", WHO)["error"] == "TypeError"
+
+
+def test_details(caller: Caller) -> None:
+    """They tell how the value came about."""
+    assert caller.call("getBooleanDetails", "a.on", NO, WHO)["value"] == {
+        "flagKey": "a.on",
+        "value": True,
+        "reason": "TARGETING_MATCH",
+        "variant": "flags/a/variants/on",
+    }
+    assert caller.call("getDetails", "off", "x", WHO)["value"]["reason"] == "DEFAULT"
+
+
+@pytest.mark.parametrize(
+    ("method", "key", "context", "code"),
+    [
+        ("getStringDetails", "a.on", WHO, "TYPE_MISMATCH"),
+        ("getBooleanDetails", "nothing", WHO, "FLAG_NOT_FOUND"),
+        ("getBooleanDetails", "a.nothing", WHO, "FLAG_NOT_FOUND"),
+        ("getBooleanDetails", "a.on", {"targetingKey": 1.5}, "INVALID_CONTEXT"),
+        ("getBooleanDetails", "a.on", ["no object"], "INVALID_CONTEXT"),
+    ],
+)
+def test_details_never_throw(caller: Caller, method: str, key: str, context: Any, code: str) -> None:
+    """A failure is the default and its code."""
+    found = caller.call(method, key, NO, context)["value"]
+    assert (found["value"], found["errorCode"], found["reason"]) == (False, code, "ERROR")
+
+
+def test_whose_flags(caller: Caller) -> None:
+    """The binding's props name the client; with one client they need not; another name is told apart."""
+    assert caller.call("getBooleanValue", "a.on", NO, WHO, binding="PLAIN") == {"value": True}
+    refused = caller.call("getBooleanValue", "a.on", NO, WHO, binding="STRANGER")
+    assert refused["error"] == "TypeError"
+    assert "clients/c" in refused["message"]
+
+
+def test_confidence_api(caller: Caller) -> None:
+    """`resolve` takes and gives the bodies of `flags:resolve`; a refusal is an error with its code."""
+    request = {"clientSecret": SECRET, "evaluationContext": {"targeting_key": "t"}, "apply": True}
+    found = caller.call("resolve", request)["value"]
+    assert {each["flag"] for each in found["resolvedFlags"]} == {"flags/a", "flags/off"}
+    assert "unknown_client_secret" in caller.call("resolve", {"clientSecret": "x"})["message"]

@@ -1,0 +1,93 @@
+/**
+ * Flags for other Workers, over a service binding: names and failures as Cloudflare's Flagship binding has them.
+ * A value falls back to the caller's default when the flag cannot be evaluated, and throws TypeError when it is of another
+ * type; details never throw, they tell.
+ * Source: `Flagship` of @cloudflare/workers-types.
+ * @module
+ */
+import { type Context, ContextError, isStruct } from "./context";
+import type { Evaluator } from "./evaluator";
+import type { FlagLog } from "./flag_log";
+import { type ErrorCode, findFlag, fromOpenFeature, notFound, valueOf } from "./flag_value";
+import { randomId } from "./ids";
+import type { Origin } from "./message";
+import type { Client, Outcome, Plan } from "./plan";
+
+export type Kind = "boolean" | "string" | "number" | "object";
+
+export interface Details<Value> {
+  flagKey: string;
+  value: Value;
+  variant?: string;
+  reason?: string;
+  errorCode?: ErrorCode | "TYPE_MISMATCH";
+  errorMessage?: string;
+}
+
+const ORIGIN: Origin = { source: "binding", sdk: "", sdkVersion: "", country: "", isBot: false };
+
+export class FlagBinding {
+  constructor(
+    private readonly plan: Plan,
+    private readonly evaluator: Evaluator,
+    private readonly log: FlagLog,
+  ) {}
+
+  /** The client that a caller's binding names (a client or one of its credentials); the only one where there is one. */
+  clientNamed(name: unknown): Client {
+    const { clients } = this.plan;
+    const [only, ...others] = clients;
+    if (name === undefined && only !== undefined && others.length === 0) return only;
+    const found = clients.find((client) => client.name === name || client.credential === name);
+    if (found === undefined) throw new TypeError(`bind with props { client } naming one of ${[...new Set(clients.map((client) => client.name))].join(", ")}`);
+    return found;
+  }
+
+  /** The value, or the default when the flag cannot be evaluated. Throws TypeError when it is not of `kind`. */
+  async value<Value>(client: Client, key: string, kind: Kind, fallback: Value, context: unknown, execution: ExecutionContext): Promise<Value> {
+    const details = await this.details(client, key, kind, fallback, context, execution);
+    if (details.errorCode === "TYPE_MISMATCH") throw new TypeError(details.errorMessage);
+    return details.value;
+  }
+
+  /** The value and how it came about. Never throws. */
+  async details<Value>(
+    client: Client,
+    key: string,
+    kind: Kind,
+    fallback: Value,
+    context: unknown,
+    execution: ExecutionContext,
+  ): Promise<Details<Value>> {
+    const failed = (errorCode: NonNullable<Details<Value>["errorCode"]>, errorMessage: string): Details<Value> => {
+      return { flagKey: key, value: fallback, reason: "ERROR", errorCode, errorMessage };
+    };
+    const flagContext = context === undefined || context === null ? {} : context;
+    if (!isStruct(flagContext)) return failed("INVALID_CONTEXT", "the context must be an object");
+    const found = findFlag(client, key);
+    if (found === null) return failed("FLAG_NOT_FOUND", notFound(key).errorDetails);
+    const attributes: Context = fromOpenFeature(flagContext);
+    const atMs = Date.now();
+    try {
+      return await this.evaluator.evaluate(client, [found.view], attributes, execution, (resolution) => {
+        this.log.addResolve(resolution, atMs, execution, (latencyMicros) => {
+          return { client, origin: ORIGIN, resolveId: randomId(32), atMs, applies: true, latencyMicros };
+        });
+        const value = valueOf(resolution.outcomes[0] as Outcome, found.field, attributes);
+        if ("errorCode" in value) return failed(value.errorCode, value.errorDetails);
+        if (value.value === undefined) return { flagKey: key, value: fallback, reason: value.reason, variant: value.variant };
+        const parsed: unknown = JSON.parse(value.value);
+        if (typeof parsed !== kind) return failed("TYPE_MISMATCH", `flag ${key} is not a ${kind}`);
+        return { flagKey: key, value: parsed as Value, reason: value.reason, variant: value.variant };
+      });
+    } catch (error) {
+      return failed(error instanceof ContextError ? "INVALID_CONTEXT" : "GENERAL", String((error as Error).message));
+    }
+  }
+}
+
+/** The kind of a default, where a call does not say which it wants. */
+export function kindOf(fallback: unknown): Kind {
+  const kind = typeof fallback;
+  return kind === "boolean" || kind === "string" || kind === "number" ? kind : "object";
+}
