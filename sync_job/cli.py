@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import hashlib
 import json
 import os
 import re
@@ -16,6 +15,7 @@ from flagedge import __version__
 from flagedge.command import exit_code_of
 from flagedge.errors import LocalError
 from flagedge.logs import configure_logs
+from sync_job.fetch import content_etag
 from sync_job.job import RunOptions, RunResult, run
 from sync_job.settings import (
     SyncSettings,
@@ -81,6 +81,11 @@ def _parser() -> argparse.ArgumentParser:
     retire.set_defaults(function=_keys_retire)
     retire.add_argument("key", help="its id, or its secret's name")
     retire.add_argument("--force", action="store_true", help="also while its tokens may be in use: they fail then")
+
+    types = commands.add_parser("types", help="TypeScript types of the flags, for Workers that bind them")
+    types.set_defaults(function=_types)
+    types.add_argument("--state", type=Path, metavar="FILE", help="a state as the CDN serves it (default: fetched)")
+    types.add_argument("--out", type=Path, required=True, metavar="FILE", help="the file to write, such as flags.d.ts")
 
     build = commands.add_parser("build", help="compile a state file and write what would be uploaded")
     build.set_defaults(function=_build)
@@ -181,6 +186,34 @@ def _keys_retire(options: argparse.Namespace) -> None:
     print(f"retired: {key.kid or key.name}")
 
 
+def _types(options: argparse.Namespace) -> None:
+    from sync_job.decode import decode_state, decrypt_state  # noqa: PLC0415
+    from sync_job.fetch import fetch_state, find_state_url  # noqa: PLC0415
+    from sync_job.types import write_types  # noqa: PLC0415
+
+    if options.state is not None:
+        key, data = read_state_key(os.environ), _read_file(options.state)
+        etag = content_etag(data)
+    else:
+        settings = read_sync_settings(os.environ)
+        fetched = fetch_state(find_state_url(settings))
+        assert fetched is not None  # no entity tag was sent, so the answer is no 304
+        key, data, etag = settings.state_key, fetched.data, fetched.etag
+    text = write_types(decode_state(decrypt_state(data, key) if key else data), etag=etag)
+    try:
+        options.out.write_text(text, encoding="utf-8")
+    except OSError as error:
+        raise LocalError(f"cannot write {options.out} ({error.strerror})", hint="Choose another --out") from error
+    print(f"written: {options.out}")
+
+
+def _read_file(path: Path) -> bytes:
+    try:
+        return path.read_bytes()
+    except OSError as error:
+        raise LocalError(f"cannot read {path} ({error.strerror})", hint="Check --state") from error
+
+
 def _build(options: argparse.Namespace) -> None:
     from sync_job.assemble import (  # noqa: PLC0415 (see job.py)
         DeployedFacts,
@@ -194,11 +227,8 @@ def _build(options: argparse.Namespace) -> None:
 
     settings = read_worker_settings(os.environ)
     state_key = read_state_key(os.environ)
-    try:
-        data = options.state.read_bytes()
-    except OSError as error:
-        raise LocalError(f"cannot read {options.state} ({error.strerror})", hint="Check --state") from error
-    etag = options.etag or f'"sha256-{hashlib.sha256(data).hexdigest()}"'
+    data = _read_file(options.state)
+    etag = options.etag or content_etag(data)
     plan = compile_plan(decode_state(decrypt_state(data, state_key) if state_key else data), etag=etag)
     facts = DeployedFacts(digest_settings(settings, {}))
     upload = assemble_upload(plan, settings, facts=facts).with_bindings(namespace_bindings(dict(settings.namespaces)))

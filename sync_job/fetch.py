@@ -112,7 +112,12 @@ def _get_once(
 
 def _read_state(response: httpx.Response, host: str) -> FetchedState:
     data = _read(response, host)
-    return FetchedState(data, response.headers.get("etag") or f'"sha256-{hashlib.sha256(data).hexdigest()}"')
+    return FetchedState(data, response.headers.get("etag") or content_etag(data))
+
+
+def content_etag(data: bytes) -> str:
+    """An entity tag for a state that came without one."""
+    return f'"sha256-{hashlib.sha256(data).hexdigest()}"'
 
 
 def _refuse(status: int, host: str) -> None:
