@@ -51,6 +51,9 @@ lock: $(PYTHON_READY) ## renew the hashed requirements and the npm lock file
 	echo spotify-confidence-sdk==3.0.3 | $(BIN)/uv pip compile -q --upgrade --universal --generate-hashes --no-annotate \
 		--no-emit-index-url --no-emit-find-links --custom-compile-command "make lock" --python-version 3.11 \
 		- -o requirements/client-confidence-sdk.txt
+	printf 'openfeature-provider-ofrep==0.3.0\ncloudflare-flagship==0.6.0\n' | $(BIN)/uv pip compile -q --upgrade --universal \
+		--generate-hashes --no-annotate --no-emit-index-url --no-emit-find-links --custom-compile-command "make lock" \
+		--python-version 3.11 - -o requirements/client-openfeature.txt
 	cd worker && npm install --package-lock-only --ignore-scripts
 
 clean: ## remove everything that was installed or built

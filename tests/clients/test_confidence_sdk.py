@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
 import os
 import subprocess
-import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -24,14 +22,13 @@ from builders import (
     state,
     variant,
 )
+from environments import client_python
 from operators import operator_environ
 from segments import eq, segment
 
 from local_edge.server import LocalEdge
 from sync_job.cli import main
 
-REPOSITORY = Path(__file__).resolve().parents[2]
-REQUIREMENTS = REPOSITORY / "requirements/client-confidence-sdk.txt"
 SCRIPT = Path(__file__).parent / "confidence_sdk_script.py"
 VALUE = {
     "on": True,
@@ -48,26 +45,7 @@ Evaluate = Callable[..., list[dict[str, Any]]]
 
 @pytest.fixture(scope="module")
 def sdk_python() -> Path:
-    """The Python of an environment that holds the SDK, made once per version of its requirements."""
-    digest = hashlib.sha256(REQUIREMENTS.read_bytes()).hexdigest()[:12]
-    environment = REPOSITORY / f"build/environments/confidence-sdk-{digest}"
-    python = environment / "bin/python"
-    if not (environment / ".ready").exists():
-        subprocess.run([sys.executable, "-m", "venv", environment], check=True)
-        install = [
-            python,
-            "-m",
-            "pip",
-            "install",
-            "-q",
-            "--disable-pip-version-check",
-            "--require-hashes",
-            "-r",
-            REQUIREMENTS,
-        ]
-        subprocess.run(install, check=True)
-        (environment / ".ready").touch()
-    return python
+    return client_python("confidence-sdk")
 
 
 @pytest.fixture

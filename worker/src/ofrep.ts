@@ -4,24 +4,23 @@
  * Source: open-feature/protocol, service/openapi.yaml v0.3.0.
  * @module
  */
-import type { Clients } from "./clients";
+import type { Caller, Callers } from "./callers";
 import { type Context, ContextError, isStruct } from "./context";
 import type { Evaluator } from "./evaluator";
 import type { FlagLog } from "./flag_log";
 import { type ErrorCode, type Failure, type FlagValue, findFlag, fromOpenFeature, notFound, valueOf } from "./flag_value";
 import { randomId } from "./ids";
 import type { Origin } from "./message";
-import type { Client, Outcome, Plan } from "./plan";
+import type { Outcome, Plan } from "./plan";
 import { notAllowed, readBody, Refusal } from "./refusal";
 import type { Resolution } from "./resolve";
-import type { OfrepClientSettings } from "./settings";
 import { typedValues } from "./typed_value";
 
 const BULK = "/ofrep/v1/evaluate/flags";
 /** A browser lets pages read and send these only if they are named. */
 export const OFREP_HEADERS: Readonly<Record<string, string>> = {
   "access-control-allow-headers": "content-type, authorization, x-api-key, if-none-match",
-  "access-control-allow-methods": "POST, OPTIONS",
+  "access-control-allow-methods": "POST, GET, OPTIONS",
   "access-control-expose-headers": "etag, retry-after",
 };
 
@@ -32,19 +31,16 @@ export interface OfrepAnswer {
   readonly headers?: Readonly<Record<string, string>>;
 }
 
-interface Caller {
-  readonly client: Client;
+interface Evaluation extends Caller {
   readonly context: Context;
-  readonly applies: boolean;
 }
 
 export class Ofrep {
   constructor(
     private readonly plan: Plan,
-    private readonly clients: Clients,
+    private readonly callers: Callers,
     private readonly evaluator: Evaluator,
     private readonly log: FlagLog,
-    private readonly settings: Readonly<Record<string, OfrepClientSettings>>,
     private readonly originOf: (request: Request) => Origin,
   ) {}
 
@@ -66,20 +62,14 @@ export class Ofrep {
     }
   }
 
-  async #read(request: Request): Promise<Caller> {
+  async #read(request: Request): Promise<Evaluation> {
     const body = await readBody(request);
-    const authorization = /^Bearer +(.+)$/i.exec(request.headers.get("authorization") ?? "");
-    const client = await this.clients.find(authorization?.[1] ?? request.headers.get("x-api-key") ?? "");
-    const { backend = false, exposes = true } = this.settings[client.name] ?? {};
-    if (backend && request.headers.has("origin")) {
-      throw new Refusal(403, "GENERAL", "this secret is a backend's: it must not be used in a browser");
-    }
-    return { client, context: readContext(body), applies: exposes };
+    return { ...(await this.callers.of(request)), context: readContext(body) };
   }
 
   #answerOne(
     request: Request,
-    caller: Caller,
+    caller: Evaluation,
     key: string,
     atMs: number,
     execution: ExecutionContext,
@@ -94,7 +84,7 @@ export class Ofrep {
     });
   }
 
-  async #answerAll(request: Request, caller: Caller, atMs: number, execution: ExecutionContext): Promise<OfrepAnswer> {
+  async #answerAll(request: Request, caller: Evaluation, atMs: number, execution: ExecutionContext): Promise<OfrepAnswer> {
     const etag = await this.#etagOf(caller);
     const headers = { etag };
     if (matches(request.headers.get("if-none-match"), etag)) return { status: 304, body: "", headers };
@@ -108,13 +98,13 @@ export class Ofrep {
   }
 
   /** Of the state, the client and the context: what an answer depends on. */
-  async #etagOf({ client, context }: Caller): Promise<string> {
+  async #etagOf({ client, context }: Evaluation): Promise<string> {
     const text = JSON.stringify([client.credential, canonical(context)]);
     const digest = await crypto.subtle.digest("SHA-256", new TextEncoder().encode(text));
     return `"${this.plan.etag.replace(/^W\/|"/g, "")}.${new Uint8Array(digest).toHex().slice(0, 16)}"`;
   }
 
-  #tell(request: Request, { client, applies }: Caller, resolution: Resolution, atMs: number, execution: ExecutionContext): void {
+  #tell(request: Request, { client, applies }: Evaluation, resolution: Resolution, atMs: number, execution: ExecutionContext): void {
     this.log.addResolve(resolution, atMs, execution, (latencyMicros) => {
       return { client, origin: this.originOf(request), resolveId: randomId(32), atMs, applies, latencyMicros };
     });

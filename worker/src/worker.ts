@@ -5,11 +5,13 @@
 import { resolveAnswer } from "./answer";
 import { assignedFlags } from "./assigned";
 import { FlagBinding } from "./binding";
+import { Callers } from "./callers";
 import { Clients } from "./clients";
 import { checkContext, ContextError } from "./context";
 import { Cors } from "./cors";
 import { Evaluator } from "./evaluator";
 import { FlagLog } from "./flag_log";
+import { Flagship } from "./flagship";
 import { randomId } from "./ids";
 import { renderMetrics } from "./metrics";
 import type { Origin } from "./message";
@@ -39,6 +41,7 @@ export class FlagWorker {
   /** For other Workers. */
   readonly binding: FlagBinding;
   readonly #ofrep: Ofrep;
+  readonly #flagship: Flagship;
   readonly #tokens: TokenBox;
   readonly #cors: Cors;
   readonly #hasMaterializations: boolean;
@@ -55,7 +58,9 @@ export class FlagWorker {
     this.#log = new FlagLog(plan, this.#settings, queueOf(env), this.#metricsKv);
     this.binding = new FlagBinding(plan, this.#evaluator, this.#log);
     const ofrepOrigin = (request: Request) => originOf(request, "ofrep", NO_SDK);
-    this.#ofrep = new Ofrep(plan, this.#clients, this.#evaluator, this.#log, this.#settings.ofrepClients, ofrepOrigin);
+    const callers = new Callers(this.#clients, this.#settings.ofrepClients);
+    this.#ofrep = new Ofrep(plan, callers, this.#evaluator, this.#log, ofrepOrigin);
+    this.#flagship = new Flagship(callers, this.#evaluator, this.#log, ofrepOrigin);
     this.#tokens = new TokenBox(this.#settings.tokens);
     this.#cors = new Cors(this.#settings.allowedOrigin);
   }
@@ -90,8 +95,13 @@ export class FlagWorker {
   async #route(request: Request, context: ExecutionContext): Promise<Response> {
     const path = pathOf(request.url);
     const isOfrep = Ofrep.handles(path);
-    if (request.method === "OPTIONS") return this.#empty(request, isOfrep ? OFREP_HEADERS : {});
+    const isFlagship = Flagship.handles(path);
+    if (request.method === "OPTIONS") return this.#empty(request, isOfrep || isFlagship ? OFREP_HEADERS : {});
     if (isOfrep) return this.#answerOfrep(request, path, context);
+    if (isFlagship) {
+      const [status, body] = await this.#flagship.answer(request, context);
+      return this.#json(request, body, status, OFREP_HEADERS);
+    }
     switch (path) {
       case "/v1/flags:resolve":
         throw notAllowed("POST");
