@@ -15,7 +15,7 @@ from typing import Any
 from flagedge import __version__
 from flagedge.errors import LocalError
 from flagedge.settings import Secret
-from sync_job.compile import PLAN_FORMAT, Plan
+from sync_job.compiled import PLAN_FORMAT, Plan
 from sync_job.settings import WorkerSettings
 from sync_job.token_keys import TokenKey, write_keys
 from sync_job.workers_api import Module

@@ -1,7 +1,7 @@
 """The plan: a resolver state turned into what the Worker needs, and nothing that it could have been spared.
 
 A plan is one JSON text and one data module with the bitsets. Compiling is pure: the same state and entity tag
-give the same bytes. docs/plan.md describes the format; `PLAN_FORMAT` grows when a Worker of old could not read it.
+give the same bytes. docs/plan.md describes the format.
 """
 
 from __future__ import annotations
@@ -9,7 +9,6 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Iterator
-from dataclasses import dataclass
 from typing import Any
 
 from google.protobuf import json_format
@@ -17,24 +16,13 @@ from google.protobuf import json_format
 from flagedge.errors import DecodeError
 from flagedge.wire import state_pb2
 from sync_job.bitsets import BitsetModule, gunzip_strictly, store_bits
+from sync_job.compiled import PLAN_FORMAT, Plan
 from sync_job.decode import DecodedState
 from sync_job.fragments import NotFiniteError, filled_struct_json, schema_json
 from sync_job.targeting import TargetingCompiler
 
-PLAN_FORMAT = 1
 _BLOOM_STRATEGY = 1  # MURMUR128_MITZ_64
 Json = Any
-
-
-@dataclass(frozen=True, slots=True)
-class Plan:
-    """A compiled state: `text` is the JSON module, `bits` the data module."""
-
-    text: str
-    bits: bytes
-    etag: str
-    account: str
-    flag_count: int
 
 
 def compile_plan(decoded: DecodedState, *, etag: str) -> Plan:
@@ -264,10 +252,12 @@ def _owner_of(bucket: int, ranges: list[tuple[int, int, int]]) -> int:
 
 
 def _assignment(assignment: state_pb2.Flag.Assignment, variants: dict[str, int]) -> Json:
-    """[assignment id, what]: a variant's number, or default, fallthrough, unset or missing (no such variant)."""
+    """[assignment id, what]: a variant's number, or default, fallthrough, unset, or missing and the name that it has."""
     match assignment.WhichOneof("assignment"):
         case "variant":
-            return [assignment.assignment_id, variants.get(assignment.variant.variant, "missing")]
+            name = assignment.variant.variant
+            number = variants.get(name)
+            return [assignment.assignment_id, *(["missing", name] if number is None else [number])]
         case "fallthrough":
             return [assignment.assignment_id, "fallthrough"]
         case "client_default":

@@ -5,7 +5,7 @@ Source: `ClientResolverState` (CDN payload); the encrypted form is AES-256-GCM, 
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from google.protobuf.message import DecodeError as ProtobufDecodeError
 
@@ -22,7 +22,8 @@ class DecodedState:
     """A resolver state and the account it belongs to (bare id)."""
 
     account: str
-    resolver_state: state_pb2.ResolverState
+    resolver_state: state_pb2.ResolverState = field(repr=False)
+    """It holds the clients' secrets."""
 
 
 def decrypt_state(data: bytes, key_hex: Secret) -> bytes:

@@ -15,6 +15,7 @@ from flagedge.errors import FlagedgeError
 from flagedge.settings import Secret
 from sync_job.assemble import ACCOUNT_NAME, DIGEST_NAME, ETAG_NAME, KEYS_NAME, SINCE_NAME, VERSION_NAME, Upload
 from sync_job.deadline import Deadline
+from sync_job.gate import Gate, GateError
 from sync_job.lease import Lease
 from sync_job.settings import SyncSettings, WorkerSettings
 from sync_job.token_keys import TokenKey, read_keys
@@ -110,12 +111,13 @@ def ensure_namespaces(api: WorkersApi, settings: WorkerSettings) -> dict[str, st
 
 @dataclass(frozen=True, slots=True)
 class Deployer:
-    """Brings one upload live, within a lease and a deadline."""
+    """Brings one upload live, within a lease and a deadline; without a gate unproved."""
 
     api: WorkersApi
     settings: SyncSettings
     lease: Lease
     deadline: Deadline
+    gate: Gate | None
 
     @property
     def _name(self) -> str:
@@ -124,9 +126,10 @@ class Deployer:
     def deploy(
         self, live: LiveWorker, base: Deployment | None, upload: Upload, secrets: Mapping[str, Secret]
     ) -> str | None:
-        """Upload and serve to everyone. The address below workers.dev, None where there is none.
+        """Upload, prove and serve to everyone. The address below workers.dev, None where there is none.
 
-        `base` is the deployment that the run began with; raises OvertakenError when another one serves by now.
+        `base` is the deployment that the run began with. Raises OvertakenError when another one serves by now, and
+        GateError when the version does not prove itself; then what was live stays live, or is live again.
         """
         tags = [tag for tag in live.tags if tag != UNDER_WAY]
         marked = {**upload.script_settings, "tags": [*tags, UNDER_WAY]}
@@ -136,21 +139,50 @@ class Deployer:
             self.api.patch_script_settings(self._name, marked)
             version_id = self.api.upload_version(self._name, metadata=metadata, modules=upload.modules)
             self._promote(version_id, base, upload.message)
+            url = self._attach()
         else:
             self.api.upload_script(self._name, metadata=metadata | marked, modules=upload.modules)
-        url = self._attach()
+            url = self._attach()
+            self._prove_first()
         self.api.patch_script_settings(self._name, {"tags": tags})
         return url
 
     def _promote(self, version_id: str, base: Deployment | None, message: str) -> None:
-        self._go_on("deploy the Worker")
+        """Beside the live version at 0 %, proved, then for everyone; back to the live one if that goes wrong."""
+        live_id = base.live_version_id if base else ""
+        try:
+            if self.gate and live_id:
+                self._go_on("deploy the Worker")
+                self._expect(base)
+                base = self.api.create_deployment(self._name, {live_id: 100, version_id: 0}, message=message)
+                self.gate.prove(version_id)
+            self._go_on("promote the Worker")
+            self._expect(base)
+            base = self.api.create_deployment(self._name, {version_id: 100}, message=message)
+            if self.gate:
+                self.gate.check()
+        except GateError:
+            if live_id:
+                self._expect(base)
+                self.api.create_deployment(self._name, {live_id: 100}, message="flagedge: back to what was live")
+            raise
+
+    def _expect(self, base: Deployment | None) -> None:
         active = self.api.get_deployment(self._name)
         if (active and active.deployment_id) != (base and base.deployment_id):
             raise OvertakenError(
                 f"{self._name} was deployed by somebody else meanwhile",
                 hint="Theirs stays live; the next run begins from it",
             )
-        self.api.create_deployment(self._name, version_id, message=message)
+
+    def _prove_first(self) -> None:
+        """A Worker that nobody used yet: if it does not prove itself, nobody is led to it."""
+        try:
+            if self.gate:
+                self.gate.prove()
+        except GateError:
+            self.api.set_workers_dev(self._name, enabled=False)
+            raise
 
     def _attach(self) -> str | None:
         """See to it that workers.dev leads to the Worker, if it is to."""

@@ -9,7 +9,7 @@ from __future__ import annotations
 import hashlib
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TypeVar
 from urllib.parse import urlsplit
 
@@ -30,7 +30,7 @@ _RETRY_WAITS_S = (0.5, 2.0)
 class FetchedState:
     """A state as it came, and its entity tag as the server sent it (made from the content if it sent none)."""
 
-    data: bytes
+    data: bytes = field(repr=False)
     etag: str
 
 
@@ -81,7 +81,7 @@ def _get(
     sleep: Callable[[float], None],
 ) -> T | None:
     """What `read` makes of the answer and the host's name; None for 304."""
-    host = urlsplit(url).netloc
+    host = urlsplit(url).netloc.rpartition("@")[2]
     headers = {"if-none-match": known_etag} if known_etag else {}
     with httpx.Client(timeout=_TIMEOUT, transport=transport, follow_redirects=True) as client:
         for wait_s in (*_RETRY_WAITS_S, None):
@@ -103,7 +103,7 @@ def _get_once(
                 return None
             _refuse(response.status_code, host)
             return read(response, host)
-    except httpx.TransportError as error:
+    except httpx.RequestError as error:
         raise UnavailableError(
             f"the state could not be fetched from {host} ({type(error).__name__})",
             hint="Check the network and CONFIDENCE_RESOLVER_STATE_URL; the live Worker keeps serving its state",

@@ -25,11 +25,12 @@ from sync_job.fetch import FetchedState, fetch_state, find_state_url, has_change
 from sync_job.findings import Finding, Note
 from sync_job.lease import Lease, LeaseHeldError, open_lease
 from sync_job.settings import SyncSettings
-from sync_job.token_keys import FIRST_NAME, choose_keys
+from sync_job.token_keys import FIRST_NAME, TokenKey, choose_keys
 from sync_job.workers_api import WorkersApi
 
 if TYPE_CHECKING:
-    from sync_job.compile import Plan
+    from sync_job.compiled import Plan
+    from sync_job.decode import DecodedState
 
 _log = structlog.get_logger()
 
@@ -102,7 +103,7 @@ class _Run:
         if self._may_stay(live) and not has_changed(url, live.etag):
             return self._unchanged(live)
         if self.settings.no_deploy:
-            plan = self._compile(live, fetch_state(url))
+            _, plan = self._compile(live, fetch_state(url))
             return RunResult("checked", self.name, plan.etag, live.etag, flag_count=plan.flag_count)
         try:
             with open_lease(self.settings.lease, f"{self.api.find_account_id()}/{self.name}") as lease:
@@ -132,7 +133,7 @@ class _Run:
     def _age_s(self, live: LiveWorker) -> int:
         return max(0, self.now_s - live.state_since_s) if live.state_since_s else 0
 
-    def _compile(self, live: LiveWorker, fetched: FetchedState | None) -> Plan:
+    def _compile(self, live: LiveWorker, fetched: FetchedState | None) -> tuple[DecodedState, Plan]:
         # Imported late: a run that finds nothing to do needs neither protobuf nor the compiler.
         from sync_job.compile import compile_plan  # noqa: PLC0415
         from sync_job.decode import decode_state, decrypt_state  # noqa: PLC0415
@@ -151,7 +152,7 @@ class _Run:
         _log_notes(notes)
         plan = compile_plan(decoded, etag=fetched.etag)
         _log.info("plan.compiled", etag=plan.etag, flag_count=plan.flag_count)
-        return plan
+        return decoded, plan
 
     @property
     def _accepted(self) -> frozenset[Finding]:
@@ -159,13 +160,14 @@ class _Run:
         return self.settings.accepted_findings | forced
 
     def _deploy(self, live: LiveWorker, fetched: FetchedState, lease: Lease) -> RunResult:
-        from sync_job.validate import check_upload_size  # noqa: PLC0415 (as in _compile)
+        from sync_job.gate import open_gate  # noqa: PLC0415 (as in _compile)
+        from sync_job.validate import check_upload_size  # noqa: PLC0415
 
         worker, deadline = self.settings.worker, self.options.deadline
         base = self.api.get_deployment(self.name) if live.exists else None
-        plan = self._compile(live, fetched)
+        decoded, plan = self._compile(live, fetched)
         keys = choose_keys(
-            live.token_keys, given=self.settings.token_key, rotate=self.options.rotate_key, now_s=self.now_s
+            self._sealing_keys(live), given=self.settings.token_key, rotate=self.options.rotate_key, now_s=self.now_s
         )
         since_s = live.state_since_s if live.etag == plan.etag and live.state_since_s else self.now_s
         facts = DeployedFacts(settings_digest=self.digest, state_since_s=since_s, token_keys=keys.keys)
@@ -177,7 +179,8 @@ class _Run:
         ensure_queue(self.api, self.settings, adopt=self.options.adopt)
         upload = upload.with_bindings(namespace_bindings(ensure_namespaces(self.api, worker)))
         secrets = {CLIENT_SECRET_NAME: self.settings.client_secret, **keys.bound}
-        url = Deployer(self.api, self.settings, lease, deadline).deploy(live, base, upload, secrets)
+        gate = open_gate(self.settings, self.api, decoded, plan.etag)
+        url = Deployer(self.api, self.settings, lease, deadline, gate).deploy(live, base, upload, secrets)
         return RunResult(
             "deployed",
             self.name,
@@ -188,6 +191,12 @@ class _Run:
             upload_bytes=upload.size_bytes,
             state_age_s=self.now_s - since_s,
         )
+
+    def _sealing_keys(self, live: LiveWorker) -> tuple[TokenKey, ...]:
+        """The Worker's keys. While a deployment is under way the newest one may not seal before this run deploys it."""
+        if not live.is_under_way or len(live.token_keys) < 2:
+            return live.token_keys
+        return (*live.token_keys[:-1], replace(live.token_keys[-1], since_s=self.now_s))
 
 
 def _log_notes(notes: Sequence[Note]) -> None:

@@ -77,6 +77,10 @@ class SyncSettings:
     lease: str = ""
     """Where runs exclude each other: see lease.py."""
     webhook_secret: Secret = Secret("")  # noqa: RUF009
+    probe: bool = True
+    """Whether a version is asked before it gets traffic."""
+    probe_url: str = ""
+    """Where the Worker is reached by probes; its address below workers.dev unless given."""
     accepted_findings: frozenset[Finding] = frozenset()
     """What would refuse a state, and is only to be noted."""
 
@@ -155,6 +159,8 @@ def _sync(reader: SettingsReader) -> SyncSettings:
         no_deploy=reader.switch("NO_DEPLOY"),
         lease=_lease(reader),
         webhook_secret=reader.secret("WEBHOOK_SECRET"),
+        probe=reader.choice("PROBE", "on", ("on", "off")) == "on",
+        probe_url=reader.url("PROBE_URL"),
         accepted_findings=reader.parsed(
             "ACCEPTED_FINDINGS", _parse_findings, frozenset(), "codes of findings with commas, as an error names them"
         ),

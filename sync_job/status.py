@@ -44,8 +44,7 @@ def read_status(settings: SyncSettings, api: WorkersApi, *, now: datetime | None
     deployment = api.get_deployment(name)
     if deployment is None or not deployment.percentages:
         return Status(name, is_deployed=False, **queue)
-    version_id = max(deployment.percentages, key=lambda each: deployment.percentages[each])
-    live = describe_worker(api.get_version_bindings(name, version_id))
+    live = describe_worker(api.get_version_bindings(name, deployment.live_version_id))
     return Status(
         name,
         is_deployed=True,

@@ -41,6 +41,11 @@ class Deployment:
     created_at: str
     percentages: Mapping[str, float]
 
+    @property
+    def live_version_id(self) -> str:
+        """The version with the largest share; "" for none."""
+        return max(self.percentages, key=lambda each: self.percentages[each], default="")
+
 
 class WorkersApi(Cloudflare):
     """The client of sync_job."""
@@ -97,15 +102,13 @@ class WorkersApi(Cloudflare):
         version = self.call("GET", f"/workers/scripts/{script}/versions/{version_id}")
         return list((version.get("resources") or {}).get("bindings") or [])
 
-    def create_deployment(self, script: str, version_id: str, *, message: str) -> None:
-        """Serve a version to everyone."""
-        body = {
-            "strategy": "percentage",
-            "versions": [{"version_id": version_id, "percentage": 100}],
-            "annotations": {"workers/message": message},
-        }
+    def create_deployment(self, script: str, shares: Mapping[str, float], *, message: str) -> Deployment:
+        """Serve versions to shares of the traffic in percent; one with 0 is reached by the override header alone."""
+        versions = [{"version_id": version_id, "percentage": share} for version_id, share in shares.items()]
+        body = {"strategy": "percentage", "versions": versions, "annotations": {"workers/message": message}}
         # A version that brings a new token key has other secrets than the one that serves: that is meant.
-        self.call("POST", f"/workers/scripts/{script}/deployments", params={"force": "true"}, body=body)
+        made = self.call("POST", f"/workers/scripts/{script}/deployments", params={"force": "true"}, body=body)
+        return Deployment(str(made["id"]), str(made.get("created_on", "")), dict(shares))
 
     def delete_secret(self, script: str, name: str) -> None:
         """Remove a secret; makes and deploys a version without it."""

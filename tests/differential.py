@@ -1,7 +1,7 @@
-"""Our Worker held against the official resolver: the same states, the same requests, every answer compared.
+"""Our Worker and our evaluator held against the official resolver: the same states and requests, all answers compared.
 
 `python -m differential --minutes 10` (through `make fuzz-resolve`) runs seeds until the time is over and prints the
-first difference as a case that can be replayed with `--seed`.
+first difference as a case that can be replayed with `--seed`. `--ours` leaves one of the two out.
 """
 
 from __future__ import annotations
@@ -12,37 +12,20 @@ import random
 import signal
 import sys
 import time
-from collections import Counter
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from contextlib import ExitStack
 from typing import Any
 
+from differences import DifferenceError, Tally, flags_of, make_records, wishes_of, without_empty_writes
+from evaluated import compare_evaluated_case
 from generator import random_case
-from oracle import Oracle, OracleError, OracleTrap, Suspended
+from oracle import Oracle, OracleError, OracleTrap
 from workerd import TestWorker, run_test_worker
 
 from flagedge.wire import state_pb2
 
-
-@dataclass(slots=True)
-class Tally:
-    """What a run compared: requests, flags by reason, requests that the official resolver refused."""
-
-    requests: int = 0
-    reasons: Counter[str] = field(default_factory=Counter)
-    refused: Counter[str] = field(default_factory=Counter)
-
-    @property
-    def flags(self) -> int:
-        return self.reasons.total()
-
-
 REQUESTS_PER_STATE = 16
 STICKY_EVERY = 4
-
-
-class DifferenceError(AssertionError):
-    """The two resolvers disagree; the message holds the request and both answers."""
 
 
 def compare_case(worker: TestWorker, payload: bytes, requests: Sequence[dict[str, Any]], tally: Tally) -> None:
@@ -87,14 +70,10 @@ def compare_sticky_case(
     variants = [variant.name for flag in resolver_state.flags for variant in flag.variants] + ["", "gone"]
     for request in requests:
         try:
-            wishes = _wishes(oracle, request, names)
+            wishes = wishes_of(oracle, request, names)
         except OracleError:
             continue
-        records = [
-            (unit, name, rule or "some-rule", draw.choice(variants))
-            for unit, name, rule, _ in wishes
-            if draw.random() < 0.7
-        ]
+        records = make_records(wishes, variants, draw)
         before = {kv_key(unit, name, rule): variant for unit, name, rule, variant in records}
         env = {"flag_logs_queue": None}
         batch = worker.resolve(payload, [request], env=env, kv={"records": dict(before)})
@@ -118,20 +97,6 @@ def kv_key(unit: str, materialization: str, rule: str) -> str:
     return "mat:" + ":".join(parts)
 
 
-def _wishes(oracle: Oracle, request: Mapping[str, Any], names: Sequence[str]) -> list[Any]:
-    """What the official resolver would read, flag by flag, as an internal error of one hides the others' wishes."""
-    wishes: list[Any] = []
-    for name in names:
-        try:
-            answer = oracle.resolve(dict(request) | {"flags": [name]}, mode="discovery")
-        except OracleError as error:
-            if "client secret" in str(error):
-                raise
-            continue
-        wishes += answer.reads if isinstance(answer, Suspended) else []
-    return sorted(set(wishes))
-
-
 def _resolve_static(
     oracle: Oracle, request: Mapping[str, Any], names: Sequence[str], records: Sequence[Any], tally: Tally
 ) -> tuple[dict[str, Any], list[Any]]:
@@ -146,25 +111,9 @@ def _resolve_static(
             tally.refused["internal error"] += 1
             flags[name] = {"flag": name, "reason": "RESOLVE_REASON_ERROR"}
             continue
-        flags |= _flags(resolved)
+        flags |= flags_of(resolved)
         writes += resolved.writes
     return flags, writes
-
-
-def without_empty_writes(payload: bytes) -> bytes:
-    """The state as it means the same to both: a sticky rule that neither reads nor names what it writes is plain.
-
-    Upstream writes a record with an empty name for it; we write nothing (docs/parity.md).
-    """
-    envelope = state_pb2.ClientResolverState.FromString(payload)
-    resolver_state = state_pb2.ResolverState.FromString(envelope.state)
-    for flag in resolver_state.flags:
-        for rule in flag.rules:
-            spec = rule.materialization_spec
-            if not spec.read_materialization and not spec.write_materialization:
-                rule.ClearField("materialization_spec")
-    envelope.state = resolver_state.SerializeToString()
-    return envelope.SerializeToString()
 
 
 def _resolve_with_oracle(
@@ -176,7 +125,7 @@ def _resolve_with_oracle(
     ones are expected to err alone (a documented deviation).
     """
     try:
-        return _flags(oracle.resolve(request))
+        return flags_of(oracle.resolve(request))
     except OracleError as error:
         if "client secret not found" in str(error):
             tally.refused["unknown client secret"] += 1
@@ -186,27 +135,50 @@ def _resolve_with_oracle(
     wanted = request.get("flags") or names
     for name in [name for name in names if name in wanted]:
         try:
-            flags |= _flags(oracle.resolve(dict(request) | {"flags": [name]}))
+            flags |= flags_of(oracle.resolve(dict(request) | {"flags": [name]}))
         except OracleError:
             flags[name] = {"flag": name, "reason": "RESOLVE_REASON_ERROR"}
     return flags
 
 
-def _flags(resolved: Any) -> dict[str, Any]:
-    if isinstance(resolved, Suspended):
-        raise DifferenceError("the official resolver suspended although materializations are not supported")
-    flags: dict[str, Any] = resolved.flags
-    return flags
+# --- runs -------------------------------------------------------------------------------------------------------------
+
+Compare = Callable[[int, bytes, list[dict[str, Any]]], None]
 
 
-def run_seeds(worker: TestWorker, seeds: Any, tally: Tally, *, until: float | None = None) -> None:
-    """Compare the cases of many seeds; a difference names its seed."""
+def run_seeds(worker: TestWorker, seeds: Iterable[int], tally: Tally, *, until: float | None = None) -> None:
+    """Hold the Worker against the official resolver on the cases of many seeds; a difference names its seed."""
+    _run(seeds, [_worker_comparison(worker, tally)], until)
+
+
+def evaluate_seeds(seeds: Iterable[int], tally: Tally, *, until: float | None = None) -> None:
+    """The same with the evaluator."""
+    _run(seeds, [_evaluator_comparison(tally)], until)
+
+
+def _worker_comparison(worker: TestWorker, tally: Tally) -> Compare:
+    def compare(seed: int, payload: bytes, requests: list[dict[str, Any]]) -> None:
+        compare_case(worker, payload, requests, tally)
+        if seed % STICKY_EVERY == 0:
+            compare_sticky_case(worker, payload, requests[:4], tally, random.Random(seed))
+
+    return compare
+
+
+def _evaluator_comparison(tally: Tally) -> Compare:
+    def compare(seed: int, payload: bytes, requests: list[dict[str, Any]]) -> None:
+        draw = random.Random(seed) if seed % STICKY_EVERY == 0 else None
+        compare_evaluated_case(payload, requests, tally, draw)
+
+    return compare
+
+
+def _run(seeds: Iterable[int], comparisons: Sequence[Compare], until: float | None) -> None:
     for seed in seeds:
         payload, requests = random_case(random.Random(seed), requests=REQUESTS_PER_STATE)
         try:
-            compare_case(worker, payload, requests, tally)
-            if seed % STICKY_EVERY == 0:
-                compare_sticky_case(worker, payload, requests[:4], tally, random.Random(seed))
+            for compare in comparisons:
+                compare(seed, payload, requests)
         except DifferenceError as error:
             raise DifferenceError(f"seed {seed}\n{error}") from error
         if until is not None and time.monotonic() > until:
@@ -214,19 +186,27 @@ def run_seeds(worker: TestWorker, seeds: Any, tally: Tally, *, until: float | No
 
 
 def main() -> int:
-    parser = argparse.ArgumentParser(description="Fuzz the Worker against the official resolver.")
+    parser = argparse.ArgumentParser(description="Fuzz the Worker and the evaluator against the official resolver.")
     parser.add_argument("--minutes", type=float, default=1.0)
     parser.add_argument("--seed", type=int, default=None, help="where to begin (default: from the clock)")
+    parser.add_argument("--ours", choices=["both", "worker", "evaluator"], default="both", help="what is compared")
     options = parser.parse_args()
     first = options.seed if options.seed is not None else time.time_ns()
-    tally = Tally()
+    tallies = {name: Tally() for name in ("worker", "evaluator") if options.ours in {name, "both"}}
     signal.signal(signal.SIGTERM, lambda *_: sys.exit("stopped"))
-    with run_test_worker() as worker:
+    with ExitStack() as stack:
+        comparisons = []
+        if "worker" in tallies:
+            comparisons.append(_worker_comparison(stack.enter_context(run_test_worker()), tallies["worker"]))
+        if "evaluator" in tallies:
+            comparisons.append(_evaluator_comparison(tallies["evaluator"]))
         try:
-            run_seeds(worker, range(first, sys.maxsize), tally, until=time.monotonic() + 60 * options.minutes)
+            _run(range(first, sys.maxsize), comparisons, time.monotonic() + 60 * options.minutes)
         finally:
-            print(f"{tally.requests} requests, {tally.flags} flags compared: {dict(tally.reasons.most_common())}")
-            print(f"refused upstream as a whole: {dict(tally.refused.most_common(8))}")
+            for name, tally in tallies.items():
+                reasons = dict(tally.reasons.most_common())
+                print(f"{name}: {tally.requests} requests, {tally.flags} flags compared: {reasons}")
+                print(f"  refused upstream as a whole: {dict(tally.refused.most_common(8))}")
     return 0
 
 

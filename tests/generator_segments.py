@@ -146,7 +146,8 @@ class SegmentGenerator:
             case "empty":
                 return []
             case "mixed kinds":
-                return [operand(draw, draw.one(list(ATTRIBUTES))) for _ in range(count + 1)]
+                mixed = [operand(draw, draw.one(list(ATTRIBUTES))) for _ in range(count + 1)]
+                return [*mixed, list_of(draw.one(TEXTS))] if draw.chance(0.3) else mixed
         return [operand(draw, sort) for _ in range(count)]
 
     def _bounds(self, sort: str) -> dict[str, Any]:

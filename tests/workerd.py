@@ -16,7 +16,8 @@ from typing import Any
 import httpx
 
 from local_edge.process import find_workerd
-from sync_job.compile import Plan, compile_plan
+from sync_job.compile import compile_plan
+from sync_job.compiled import Plan
 from sync_job.decode import decode_state
 
 REPOSITORY = Path(__file__).resolve().parent.parent

@@ -22,7 +22,8 @@ from segments import and_, bitset, eq, in_range, in_segment, no_rule, not_, or_,
 from flagedge.errors import DecodeError
 from flagedge.wire import state_pb2
 from sync_job.bitsets import store_bits
-from sync_job.compile import Plan, compile_plan
+from sync_job.compile import compile_plan
+from sync_job.compiled import Plan
 from sync_job.decode import decode_state
 from sync_job.fragments import NotFiniteError, number_text
 from sync_job.targeting import parse_version

@@ -5,30 +5,35 @@ deployer) an undisturbed run is made first; then, for each call that it made of 
 which that call fails in some way, and one that is killed there. Afterwards the account is compared with the
 undisturbed one, every token key that any version had included; a visitor resolves and applies all the while.
 
-FAULT_MATRIX=full runs the whole product. The default takes of each call one way to fail, drawn by FAULT_MATRIX (a
-number), for calls that write one more that is done and not answered, and kills at the calls that write: a run leaves
-nothing anywhere else, so a kill at a read leaves what the one at the next write does.
+FAULT_MATRIX=full runs the whole product. The default draws for each call one way to fail (FAULT_MATRIX=<number> draws
+others); for a call that writes, one that is done and not answered, while the kill there is one that is not done. It
+kills at no reads: a run leaves nothing anywhere else, so what a kill at a read leaves, the one at the next write does.
 """
 
 from __future__ import annotations
 
 import itertools
+import json
 import os
 import random
 import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import suppress
 from email.utils import formatdate
+from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
+import certifi
 import httpx
 import pytest
-from sync_scenarios import SCENARIOS, Ground, Scenario, go_through, undisturbed_calls
+from sync_scenarios import SCENARIOS, STATES, Ground, Scenario, go_through, undisturbed_calls
 from sync_site import CALLS, Site
 
 from flagedge.errors import FlagedgeError
 from local_edge.server import LocalEdge
-from sync_job import fetch
+from sync_job import fetch, job
+from sync_job.job import RunOptions
 
 MATRIX = os.environ.get("FAULT_MATRIX", "1")
 IS_FULL = MATRIX == "full"
@@ -38,7 +43,11 @@ KINDS: Mapping[str, Callable[[], dict[str, Any]]] = {
     "timeout": lambda: {"kind": "timeout"},
     "reset": lambda: {"kind": "reset"},
     "429 with seconds": lambda: {"kind": "status", "status": 429, "retry_after": 2},
-    "429 with a date": lambda: {"kind": "status", "status": 429, "retry_after": formatdate(time.time() + 2, usegmt=True)},
+    "429 with a date": lambda: {
+        "kind": "status",
+        "status": 429,
+        "retry_after": formatdate(time.time() + 2, usegmt=True),
+    },
     "500 with a page": lambda: {"kind": "html", "status": 500},
     "200 that says no": lambda: {"kind": "success_false"},
     "403": lambda: {"kind": "status", "status": 403},
@@ -48,6 +57,7 @@ KINDS: Mapping[str, Callable[[], dict[str, Any]]] = {
 }
 DONE = ("truncated", "lost")
 """What is done although there is no answer."""
+PEM_END = "-----END CERTIFICATE-----\n"
 TIMES = {"once": 1, "for good": 4}
 """How often in a row a fault strikes; a call is tried four times."""
 
@@ -77,22 +87,21 @@ def ground(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Ground]:
 
 
 @pytest.fixture(autouse=True)
-def hasty(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Nobody waits long for the CDN, or between attempts to reach it."""
+def hasty(ground: Ground, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Nobody waits long for the CDN, between attempts to reach it, or for the world's certificates to load."""
+    certificates = ground.folder / "one.pem"
+    certificates.write_text(Path(certifi.where()).read_text().partition("-----END CERTIFICATE-----")[0] + PEM_END)
+    monkeypatch.setenv("SSL_CERT_FILE", str(certificates))
     monkeypatch.setattr(fetch, "_TIMEOUT", httpx.Timeout(5, read=2 * READ_S))
     monkeypatch.setattr(fetch, "_RETRY_WAITS_S", (0, 0))
 
 
 def draw_faults(scenario: Scenario, number: int, call: str) -> list[tuple[str, str]]:
     """The ways in which a call is to fail: kinds, and how often they strike."""
-    everything = list(itertools.product(KINDS, TIMES))
     if IS_FULL:
-        return everything
+        return list(itertools.product(KINDS, TIMES))
     draw = random.Random(f"{MATRIX} {scenario.name} {number}")
-    drawn = [draw.choice(everything)]
-    if not call.startswith("GET"):
-        drawn.append((draw.choice(DONE), "for good"))
-    return list(dict.fromkeys(drawn))
+    return [(draw.choice(list(KINDS) if call.startswith("GET") else DONE), draw.choice(list(TIMES)))]
 
 
 @pytest.mark.timeout(3600)
@@ -131,3 +140,36 @@ def test_the_process_is_killed(ground: Ground, scenario: Scenario, subtests: pyt
                 assert process.returncode == -9
 
             go_through(ground, scenario, disturb)
+
+
+def test_a_rotated_key_counts_from_when_it_seals(ground: Ground, monkeypatch: pytest.MonkeyPatch) -> None:
+    """When a rotation fails and the next run promotes the key, the one before is needed as long as it has sealed."""
+    site = ground.new_site()
+    site.publish(STATES["old"])
+    site.run()
+    site.edge.set_faults({"match": "POST .*/deployments$", "kind": "reset", "times": 4})
+    with pytest.raises(FlagedgeError):
+        site.run(RunOptions(force=True, rotate_key=True), sleep=lambda _: None)
+    later_s = time.time() + 5000
+    monkeypatch.setattr(job, "time", SimpleNamespace(time=lambda: later_s, monotonic=time.monotonic))
+    site.run()
+    old, new = json.loads(site.bound_texts()["RESOLVE_TOKEN_KEYS"])
+    assert (old["since_s"] < later_s - 4000, new["since_s"]) == (True, int(later_s))
+    site.remove()
+
+
+@pytest.mark.parametrize(
+    ("status", "headers"),
+    [(200, {"content-encoding": "gzip"}), (302, {"location": "https://cdn.example/again?signature=private"})],
+    ids=["garbled", "going round in circles"],
+)
+def test_a_state_that_cannot_be_read_is_an_error_of_ours(status: int, headers: dict[str, str]) -> None:
+    """However the CDN fails, it is a FlagedgeError that names the host and no more of the URL."""
+    url = "https://reader:private@cdn.example/state?signature=private"
+
+    def answer(_: httpx.Request) -> httpx.Response:
+        return httpx.Response(status, headers=headers, stream=httpx.ByteStream(b"this is no gzip"))
+
+    with pytest.raises(FlagedgeError, match=r"cdn\.example") as raised:
+        fetch.fetch_state(url, transport=httpx.MockTransport(answer))
+    assert "private" not in str(raised.value)

@@ -20,6 +20,7 @@ from builders import (
     state,
     variant,
 )
+from segments import list_of, one_of, segment
 from workerd import TestWorker
 
 from sync_job.compile import compile_plan
@@ -214,3 +215,13 @@ def test_body_size_is_bounded(test_worker: TestWorker) -> None:
     body = json.dumps({"evaluationContext": {"a": "x" * 1_100_000}})
     [answer] = test_worker.run(plan, [{"path": "/v1/flags:resolve", "body": body}]).answers
     assert answer.status == 413
+
+
+@pytest.mark.parametrize(("item", "matches"), [("x", True), ("y", False)])
+def test_a_list_in_a_set_of_texts(test_worker: TestWorker, item: str, matches: bool) -> None:  # noqa: FBT001
+    """A list operand is compared with lists, among texts too."""
+    targeted = segment("t", one_of("tags", "a", list_of("x")))
+    built = payload(state(flag("a", rule(segment="t")), segments=[targeted]))
+    body = {"clientSecret": SECRET, "evaluationContext": {"targeting_key": "u", "tags": [[item]]}, "apply": True}
+    [resolved] = test_worker.resolve(built, [body]).answers[0].json["resolvedFlags"]
+    assert resolved.get("shouldApply", False) is matches

@@ -134,3 +134,17 @@ def test_sticky_writes_are_refused_before_a_missing_variant_is_noticed(test_work
     batch = test_worker.resolve(built, [body])
     assert variants_of(batch)["flags/a"] == "RESOLVE_REASON_MATERIALIZATION_NOT_SUPPORTED"
     assert variants_of(resolve(test_worker, built, {}))["flags/a"] == "RESOLVE_REASON_ERROR"
+
+
+@pytest.mark.parametrize("value", [None, {"size": float("nan")}])
+def test_a_recorded_variant_that_cannot_be_given_is_an_error(
+    test_worker: TestWorker, value: dict[str, float] | None
+) -> None:
+    """One that the flag lost, or whose value JSON cannot say: nobody is assigned anew, the record stays."""
+    variants = [variant("y")] + ([variant("x", value)] if value else [])
+    kept = materialization("m", "m")
+    built = payload(state(flag("a", rule(assignments=split(x=50, y=50), materialization=kept), variants=variants)))
+    records = {kv_key("u:1", "m", "flags/a/rules/r"): "flags/a/variants/x"}
+    batch = resolve(test_worker, built, records)
+    assert variants_of(batch)["flags/a"] == "RESOLVE_REASON_ERROR"
+    assert batch.records == records

@@ -12,7 +12,8 @@ from workerd import Answer, Batch, TestWorker
 
 from flagedge.errors import DecodeError
 from flagedge.wire import token_pb2
-from sync_job.compile import Plan, compile_plan
+from sync_job.compile import compile_plan
+from sync_job.compiled import Plan
 from sync_job.decode import decode_state
 from sync_job.token import open_token, seal_token, seal_upstream_token
 

@@ -48,8 +48,8 @@ export function buildCriterion(json: TestJson, over: "any" | "all" | undefined):
   if (json.eq?.[0] === "none" && over === undefined) return isNull;
   const kind = expectedKind(json);
   if (over !== undefined) return listCriterion(kind, comparableTest(json), over);
-  if (kind === "string" && json.in !== undefined) return stringSetCriterion(json.in);
-  if (kind === "string" && json.eq !== undefined) return stringSetCriterion([json.eq]);
+  if (kind === "string" && json.in !== undefined) return stringSetCriterion(json.in, comparableTest(json));
+  if (kind === "string" && json.eq !== undefined) return stringSetCriterion([json.eq], comparableTest(json));
   return plainCriterion(kind, comparableTest(json));
 }
 
@@ -72,9 +72,9 @@ function isNull(value: unknown): Truth {
 }
 
 /** The commonest criterion, without detours for a plain string. */
-function stringSetCriterion(operands: readonly OperandJson[]): Criterion {
+function stringSetCriterion(operands: readonly OperandJson[], test: Test): Criterion {
   const texts = new Set(operands.filter(([kind]) => kind === "string").map(([, text]) => text as string));
-  const general = plainCriterion("string", (value) => typeof value === "string" && texts.has(value));
+  const general = plainCriterion("string", test);
   return (value) => (typeof value === "string" ? truthOf(texts.has(value)) : general(value));
 }
 

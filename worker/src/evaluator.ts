@@ -56,7 +56,7 @@ export class Evaluator {
 }
 
 /** A request's context, under what the client's owner laid over it. */
-function attributesOf({ managedContext }: Client, context: Context): Context {
+export function attributesOf({ managedContext }: Client, context: Context): Context {
   if (managedContext === null) return context;
   checkContext(context);
   return overlay(context, managedContext);

@@ -28,12 +28,15 @@ interface SegmentJson {
   cyclic?: boolean;
 }
 
+/** Assignment id, and a variant's number or what there is instead; a missing variant with its name. */
+type AssignmentJson = [string, number | "default" | "fallthrough" | "unset"] | [string, "missing", string];
+
 interface RuleJson {
   name: string;
   segment: number;
   selector?: [string, number];
   bucket_count?: number;
-  assignments?: [string, number | "default" | "fallthrough" | "unset" | "missing"][];
+  assignments?: AssignmentJson[];
   full?: boolean;
   bounds?: number[];
   owners?: number[];
@@ -134,16 +137,14 @@ export class Outcome {
     readonly assignmentId: string,
     /** Number of the flag's variant; -1 for none. */
     readonly variant: number,
+    /** As a sticky record names it, also where the flag lacks it. */
+    readonly variantName = "",
   ) {}
 
   get logNames(): OutcomeNames {
     const { flag, rule } = this;
     const reason = this.kind === "fallthrough" ? "FALLTHROUGH" : this.reason;
     return (this.#logNames ??= outcomeNames(flag.name, reason, rule?.logNames ?? null, this.variantName, this.assignmentId));
-  }
-
-  get variantName(): string {
-    return this.flag.variants[this.variant]?.[0] ?? "";
   }
 }
 
@@ -177,7 +178,7 @@ export class Rule {
     this.selectorAttribute = json.selector?.[1] ?? TARGETING_KEY;
     this.materialization = json.materialization ?? null;
     this.#ranges = json.ranges ?? [];
-    this.outcomes = json.assignments?.map(([id, what]) => outcomeOf(flag, this, id, what)) ?? null;
+    this.outcomes = json.assignments?.map((assignment) => outcomeOf(flag, this, assignment)) ?? null;
   }
 
   get logNames(): RuleNames {
@@ -194,12 +195,13 @@ export class Rule {
   }
 }
 
-function outcomeOf(flag: Flag, rule: Rule, id: string, what: number | "default" | "fallthrough" | "unset" | "missing"): Outcome {
+function outcomeOf(flag: Flag, rule: Rule, [id, what, missing = ""]: AssignmentJson): Outcome {
   if (what === "fallthrough") return new Outcome("fallthrough", "", flag, rule, id, -1);
   if (what === "default") return new Outcome("match", "MATCH", flag, rule, id, -1);
   if (what === "unset") return new Outcome("unset", "", flag, rule, id, -1);
-  if (what === "missing" || flag.variants[what]?.[1] === null) return new Outcome("missing", "", flag, rule, id, -1);
-  return new Outcome("match", "MATCH", flag, rule, id, what);
+  if (what === "missing") return new Outcome("missing", "", flag, rule, id, -1, missing);
+  const [name, value] = flag.variants[what] ?? ["", null];
+  return value === null ? new Outcome("missing", "", flag, rule, id, -1, name) : new Outcome("match", "MATCH", flag, rule, id, what, name);
 }
 
 export class Flag {

@@ -237,11 +237,13 @@ export class Resolver {
     const truth = spec.ignore_targeting ? Truth.True : this.#evaluate(this.#plan.expressionOf(rule.segment), slot, new Set());
     if (truth === Truth.Failed) return rule.flag.failed("ERROR");
     if (truth !== Truth.True) return truth;
-    return this.#stickyOutcome(rule, slot, variant) ?? Truth.True;
+    const outcome = this.#stickyOutcome(rule, slot, variant);
+    if (outcome === null) return Truth.True;
+    return outcome.kind === "missing" ? rule.flag.failed("ERROR") : outcome;
   }
 
   #stickyOutcome(rule: Rule, slot: number, variant: string): Outcome | null {
-    const same = (outcome: Outcome) => outcome.kind === "match" && outcome.variant >= 0 && outcome.variantName === variant;
+    const same = (outcome: Outcome) => (outcome.variant >= 0 || outcome.kind === "missing") && outcome.variantName === variant;
     const outcomes = (rule.outcomes as readonly Outcome[]).filter(same);
     if (outcomes.length <= 1) return outcomes[0] ?? null;
     const record = this.#recordOf(rule.segment);

@@ -17,6 +17,7 @@ import { renderMetrics } from "./metrics";
 import type { Origin } from "./message";
 import { Ofrep, OFREP_HEADERS } from "./ofrep";
 import type { Client, Plan } from "./plan";
+import { Prober } from "./probe";
 import { allow, notAllowed, readBody, Refusal } from "./refusal";
 import { NO_SDK, readApplyRequest, readResolveRequest, RequestError, type ResolveRequest, type Sdk } from "./request";
 import type { Resolution } from "./resolve";
@@ -42,6 +43,7 @@ export class FlagWorker {
   readonly binding: FlagBinding;
   readonly #ofrep: Ofrep;
   readonly #flagship: Flagship;
+  readonly #prober: Prober;
   readonly #tokens: TokenBox;
   readonly #cors: Cors;
   readonly #hasMaterializations: boolean;
@@ -61,6 +63,7 @@ export class FlagWorker {
     const callers = new Callers(this.#clients, this.#settings.ofrepClients);
     this.#ofrep = new Ofrep(plan, callers, this.#evaluator, this.#log, ofrepOrigin);
     this.#flagship = new Flagship(callers, this.#evaluator, this.#log, ofrepOrigin);
+    this.#prober = new Prober(plan, this.#settings);
     this.#tokens = new TokenBox(this.#settings.tokens);
     this.#cors = new Cors(this.#settings.allowedOrigin);
   }
@@ -107,6 +110,9 @@ export class FlagWorker {
         throw notAllowed("POST");
       case "/v1/flags:apply":
         return this.#apply(request, context);
+      case "/v1/probe":
+        allow(request, "POST");
+        return this.#json(request, await this.#prober.answer(request, await readBody(request)));
       case "/v1/telemetry:upload":
         allow(request, "POST");
         return this.#empty(request);

@@ -1,0 +1,143 @@
+"""Contexts to ask a new version about: what its state's rules tell apart, taken from the rules themselves.
+
+For every attribute that a criterion looks at: operands, their neighbours on both sides, something else, and nothing.
+Contexts are random combinations of these, with a unit or without; units also lie on both sides of every boundary
+between the variants of a rule. The same seed gives the same contexts.
+"""
+
+from __future__ import annotations
+
+import math
+import random
+from collections import defaultdict
+from collections.abc import Iterable, Iterator, Mapping
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+from flagedge.wire import state_pb2
+from sync_job.units import bucket
+
+_MISSING = object()
+_UNIT_DRAWS = 1500
+_UNITS_PER_BOUNDARY = 2
+_BOUNDARIES_MAX = 60
+_TARGETING_KEY = "targeting_key"
+
+
+def sample_contexts(state: state_pb2.ResolverState, count: int, *, seed: int) -> list[dict[str, Any]]:
+    """At least `count` contexts, the empty one first; more where that many units are worth asking about."""
+    draw = random.Random(seed)  # noqa: S311 (a sample, no secret)
+    values = _values_by_attribute(state)
+    selectors = {rule.targeting_key_selector or _TARGETING_KEY for rule in _rules(state)} | {_TARGETING_KEY}
+    units = [*_boundary_units(state, draw), *(f"unit-{draw.getrandbits(48):x}" for _ in range(20)), 12, "", "x" * 101]
+    contexts: list[dict[str, Any]] = [{}]
+    while len(contexts) < max(count, len(units)):
+        context: dict[str, Any] = {}
+        for path in sorted(values):
+            value = draw.choice(values[path])
+            if value is not _MISSING:
+                _place(context, path.split("."), value)
+        for selector in sorted(selectors):
+            if draw.random() < 0.9:
+                _place(context, selector.split("."), units[len(contexts) % len(units)])
+        contexts.append(context)
+    return contexts
+
+
+def _rules(state: state_pb2.ResolverState) -> Iterator[state_pb2.Flag.Rule]:
+    for flag in state.flags:
+        yield from flag.rules
+
+
+def _boundary_units(state: state_pb2.ResolverState, draw: random.Random) -> list[str]:
+    """Units whose buckets lie next to the boundaries of rules' ranges, on both sides."""
+    drawn = [f"unit-{draw.getrandbits(48):x}" for _ in range(_UNIT_DRAWS)]
+    boundaries = sorted(
+        {
+            (rule.segment.partition("/")[2], rule.assignment_spec.bucket_count, edge)
+            for rule in _rules(state)
+            for assignment in rule.assignment_spec.assignments
+            for part in assignment.bucket_ranges
+            for edge in (part.lower, part.upper)
+            if rule.assignment_spec.bucket_count > 0
+        }
+    )
+    units: set[str] = set()
+    for segment, bucket_count, edge in draw.sample(boundaries, min(len(boundaries), _BOUNDARIES_MAX)):
+        distances = [(bucket(f"{segment}|{unit}", bucket_count) - edge, unit) for unit in drawn]
+        units.update(unit for _, unit in sorted(each for each in distances if each[0] >= 0)[:_UNITS_PER_BOUNDARY])
+        units.update(unit for _, unit in sorted(each for each in distances if each[0] < 0)[-_UNITS_PER_BOUNDARY:])
+    return sorted(units)
+
+
+def _values_by_attribute(state: state_pb2.ResolverState) -> Mapping[str, list[Any]]:
+    """By dotted path, everything that may make a difference."""
+    values: dict[str, list[Any]] = defaultdict(lambda: [_MISSING, None, "something else"])
+    for segment in state.segments_no_bitsets:
+        for criterion in segment.targeting.criteria.values():
+            if criterion.WhichOneof("criterion") == "attribute":
+                attribute = criterion.attribute
+                values[attribute.attribute_name] += _values_of(attribute)
+    return values
+
+
+def _values_of(attribute: state_pb2.AttributeCriterion) -> list[Any]:
+    kind = attribute.WhichOneof("rule")
+    if kind is None:
+        return []
+    rule = getattr(attribute, kind)
+    if kind in {"any_rule", "all_rule"}:
+        inner = rule.rule.WhichOneof("rule")
+        found = _values_of_rule(inner, getattr(rule.rule, inner)) if inner else []
+        return [[], *([value] for value in found), found[:3]]
+    return _values_of_rule(kind, rule)
+
+
+def _values_of_rule(kind: str, rule: Any) -> list[Any]:
+    if kind == "eq_rule":
+        return list(_neighbours(rule.value))
+    if kind == "set_rule":
+        return [value for operand in rule.values for value in _neighbours(operand)]
+    if kind == "range_rule":
+        ends = [rule.WhichOneof("start"), rule.WhichOneof("end")]
+        return [value for end in ends if end for value in _neighbours(getattr(rule, end))]
+    return [rule.value, f"x{rule.value}", f"{rule.value}x", rule.value[:-1]]
+
+
+def _neighbours(operand: state_pb2.TargetingValue) -> Iterable[Any]:
+    """An operand as a context would hold it, and what lies just beside it."""
+    match operand.WhichOneof("value"):
+        case "bool_value":
+            return (True, False)
+        case "string_value":
+            return (operand.string_value, f"{operand.string_value}x")
+        case "number_value":
+            number = operand.number_value
+            beside = (math.nextafter(number, side) for side in (-math.inf, math.inf))
+            return [value for value in (number, *beside, number + 1) if math.isfinite(value)]
+        case "timestamp_value":
+            return _moments(operand.timestamp_value.seconds)
+        case "version_value":
+            return (operand.version_value.version, f"{operand.version_value.version}.1", "0.0.1")
+        case "list_value":
+            return [[value for item in operand.list_value.values for value in _neighbours(item)][:3]]
+        case _:
+            return ()
+
+
+def _moments(seconds: int) -> list[str]:
+    try:
+        moment = datetime(1970, 1, 1, tzinfo=UTC) + timedelta(seconds=seconds)
+        return [(moment + timedelta(seconds=by)).strftime("%Y-%m-%dT%H:%M:%SZ") for by in (-1, 0, 1)]
+    except OverflowError:
+        return []
+
+
+def _place(context: dict[str, Any], path: list[str], value: Any) -> None:
+    """Set a value below structs; where something else stands in the way, it stays."""
+    for step in path[:-1]:
+        below = context.setdefault(step, {})
+        if not isinstance(below, dict):
+            return
+        context = below
+    context[path[-1]] = value

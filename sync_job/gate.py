@@ -1,0 +1,179 @@
+"""Proof before traffic: a version is asked what it serves and how it decides before anybody else can ask it.
+
+It lies beside the live one at 0 % and is reached through the version-override header. Probes are signed by the client
+secret; they never log, never apply and write nothing. Where the extra `[gate]` is installed, every answer is held
+against the official resolver's.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import hmac
+import json
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import httpx
+import structlog
+
+from flagedge.cloudflare import API_BASE_URL
+from flagedge.errors import FlagedgeError
+from flagedge.settings import Secret
+from sync_job.settings import SyncSettings
+from sync_job.workers_api import WorkersApi
+
+if TYPE_CHECKING:
+    from sync_job.decode import DecodedState
+
+CONTEXT_COUNT = 200
+PROPAGATION_S = 30.0
+_REQUESTS_PER_PROBE = 25
+_TIMEOUT = httpx.Timeout(20, connect=5)
+_SHOWN_CHARS = 300
+_log = structlog.get_logger()
+
+
+class GateError(FlagedgeError):
+    """A version does not serve what it should, or cannot be reached; what was live stays live."""
+
+
+@dataclass(frozen=True, slots=True)
+class Proof:
+    """What was asked; `compared_count` answers were held against the official resolver's."""
+
+    asked_count: int
+    compared_count: int
+
+
+@dataclass(frozen=True, slots=True)
+class Gate:
+    """Asks a Worker at `url` for what it should serve; `context_count` contexts for each credential of the state."""
+
+    url: str
+    worker_name: str
+    secret: Secret
+    decoded: DecodedState
+    etag: str
+    context_count: int = CONTEXT_COUNT
+    propagation_s: float = PROPAGATION_S
+    transport: httpx.BaseTransport | None = None
+    sleep: Callable[[float], None] = time.sleep
+
+    def prove(self, version_id: str = "") -> Proof:
+        """Ask the version, or what everybody gets. Raises GateError for another state and for wrong answers."""
+        header = {"cloudflare-workers-version-overrides": f'{self.worker_name}="{version_id}"'} if version_id else {}
+        with httpx.Client(timeout=_TIMEOUT, headers=header, transport=self.transport) as client:
+            self._await_state(client)
+            return self._compare(client)
+
+    def check(self) -> None:
+        """Whether everybody gets the state by now. Raises GateError."""
+        with httpx.Client(timeout=_TIMEOUT, transport=self.transport) as client:
+            self._await_state(client)
+
+    def _await_state(self, client: httpx.Client) -> None:
+        """Deployments take a moment to reach the edge."""
+        until_s = time.monotonic() + self.propagation_s
+        pause_s = 0.05
+        while True:
+            try:
+                served = self._ask(client, [])["state_etag"]
+                problem = f"it serves state {served} instead of {self.etag}" if served != self.etag else ""
+            except GateError as error:
+                problem = error.message
+            if not problem:
+                return
+            if time.monotonic() + pause_s > until_s:
+                raise GateError(f"{self.worker_name} at {self.url} did not prove itself: {problem}", hint=_HINT)
+            self.sleep(pause_s)
+            pause_s = min(2 * pause_s, 2.0)
+
+    def _compare(self, client: httpx.Client) -> Proof:
+        # Imported late, with protobuf: a run that finds nothing to do proves nothing.
+        from sync_job.contexts import sample_contexts  # noqa: PLC0415
+        from sync_job.official import OfficialResolver, flags_of_answer, is_installed  # noqa: PLC0415
+
+        official = OfficialResolver(self.decoded) if is_installed() else None
+        state = self.decoded.resolver_state
+        credentials = [each for each in state.client_credentials if each.client_secret.secret]
+        secrets = {each.name: each.client_secret.secret for each in credentials}
+        asked_count = compared_count = 0
+        contexts = sample_contexts(state, self.context_count, seed=_seed(self.etag))
+        for requests in _batches([(name, context) for name in sorted(secrets) for context in contexts]):
+            answers = self._ask(client, requests)["answers"]
+            if len(answers) != len(requests):
+                raise GateError(f"{self.worker_name} answered {len(answers)} of {len(requests)} probes", hint=_HINT)
+            for (credential, context), answer in zip(requests, answers, strict=True):
+                asked_count += 1
+                if official is None:
+                    continue
+                found = flags_of_answer(answer)
+                expected = official.resolve(secrets[credential], context, found)
+                _hold_against(expected, found, credential, context)
+                compared_count += 1
+        _log.info("version.proved", asked_count=asked_count, compared_count=compared_count)
+        return Proof(asked_count, compared_count)
+
+    def _ask(self, client: httpx.Client, requests: Sequence[tuple[str, Mapping[str, Any]]]) -> dict[str, Any]:
+        asked = [{"credential": credential, "context": context} for credential, context in requests]
+        body = json.dumps({"requests": asked}).encode()
+        headers = {"x-flagedge-signature": sign(self.secret, body, at_s=int(time.time()))}
+        try:
+            response = client.post(f"{self.url}/v1/probe", content=body, headers=headers)
+        except httpx.HTTPError as exc:
+            raise GateError(f"no answer ({type(exc).__name__})", hint=_HINT) from exc
+        if response.status_code != httpx.codes.OK:
+            raise GateError(f"the probe was answered with {response.status_code}", hint=_HINT)
+        try:
+            answer: dict[str, Any] = response.json()
+        except ValueError as exc:
+            raise GateError("the probe's answer is not JSON", hint=_HINT) from exc
+        return answer
+
+
+def open_gate(settings: SyncSettings, api: WorkersApi, decoded: DecodedState, etag: str) -> Gate | None:
+    """The gate of these settings; None, with a warning, where probes have no way to the Worker."""
+    worker = settings.worker
+    url = settings.probe_url
+    # Another API than Cloudflare's has no workers.dev that leads anywhere.
+    if settings.probe and not url and worker.workers_dev and settings.api_base_url == API_BASE_URL:
+        subdomain = api.get_subdomain()
+        url = f"https://{worker.worker_name}.{subdomain}.workers.dev" if subdomain else ""
+    if not settings.probe or not url:
+        why = "there is no way to the Worker: set PROBE_URL" if settings.probe else "PROBE is off"
+        _log.warning("version.unproved", reason=why)
+        return None
+    return Gate(url, worker.worker_name, settings.client_secret, decoded, etag)
+
+
+_HINT = "What was live stays live. If probes cannot reach the Worker, set PROBE_URL, or PROBE=off"
+
+
+def sign(secret: Secret, body: bytes, *, at_s: int) -> str:
+    """The signature of a probe, as the Worker checks it."""
+    digest = hmac.new(secret.reveal().encode(), f"{at_s}.".encode() + body, hashlib.sha256).hexdigest()
+    return f"t={at_s},v1={digest}"
+
+
+def _seed(etag: str) -> int:
+    return int.from_bytes(hashlib.sha256(etag.encode()).digest()[:8])
+
+
+def _batches(items: Sequence[tuple[str, Any]]) -> Iterator[Sequence[tuple[str, Any]]]:
+    for start in range(0, len(items), _REQUESTS_PER_PROBE):
+        yield items[start : start + _REQUESTS_PER_PROBE]
+
+
+def _hold_against(
+    expected: Mapping[str, Any], found: Mapping[str, Any], credential: str, context: Mapping[str, Any]
+) -> None:
+    for flag in sorted(expected.keys() | found.keys()):
+        if expected.get(flag) != found.get(flag):
+            shown = [json.dumps(each.get(flag))[:_SHOWN_CHARS] for each in (expected, found)]
+            raise GateError(
+                f"the new version is refused: {flag} for {credential} and context {json.dumps(context)[:_SHOWN_CHARS]} "
+                f"is {shown[0]} by the official resolver and {shown[1]} by the Worker",
+                hint="What was live stays live. This is a bug: please report it with the state's entity tag",
+            )
