@@ -10,11 +10,13 @@ import sys
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from flagedge import __version__
 from flagedge.command import exit_code_of
 from flagedge.errors import LocalError
 from flagedge.logs import configure_logs
+from flagedge.settings import Secret
 from sync_job.fetch import content_etag
 from sync_job.job import RunOptions, RunResult, run
 from sync_job.settings import (
@@ -26,6 +28,9 @@ from sync_job.settings import (
     read_worker_settings,
 )
 from sync_job.workers_api import WorkersApi
+
+if TYPE_CHECKING:
+    from sync_job.decode import DecodedState
 
 _EPILOG = """\
 Settings come from the environment; README.md lists them, `sync-job settings` shows those in force.
@@ -81,6 +86,16 @@ def _parser() -> argparse.ArgumentParser:
     retire.set_defaults(function=_keys_retire)
     retire.add_argument("key", help="its id, or its secret's name")
     retire.add_argument("--force", action="store_true", help="also while its tokens may be in use: they fail then")
+
+    explain = commands.add_parser("explain", help="why a flag is what it is for a context, rule by rule")
+    explain.set_defaults(function=_explain)
+    explain.add_argument("--flag", required=True, help="its name, with or without flags/")
+    explain.add_argument(
+        "--context", required=True, metavar="JSON", help="the evaluation context, as a client sends it"
+    )
+    explain.add_argument("--client", default="", help="whose flags: a client's or a credential's name (default: ours)")
+    explain.add_argument("--state", type=Path, metavar="FILE", help="a state as the CDN serves it (default: fetched)")
+    explain.add_argument("--json", action="store_true", help="print it as one JSON object")
 
     types = commands.add_parser("types", help="TypeScript types of the flags, for Workers that bind them")
     types.set_defaults(function=_types)
@@ -187,24 +202,47 @@ def _keys_retire(options: argparse.Namespace) -> None:
 
 
 def _types(options: argparse.Namespace) -> None:
-    from sync_job.decode import decode_state, decrypt_state  # noqa: PLC0415
-    from sync_job.fetch import fetch_state, find_state_url  # noqa: PLC0415
     from sync_job.types import write_types  # noqa: PLC0415
 
-    if options.state is not None:
-        key, data = read_state_key(os.environ), _read_file(options.state)
-        etag = content_etag(data)
-    else:
-        settings = read_sync_settings(os.environ)
-        fetched = fetch_state(find_state_url(settings))
-        assert fetched is not None  # no entity tag was sent, so the answer is no 304
-        key, data, etag = settings.state_key, fetched.data, fetched.etag
-    text = write_types(decode_state(decrypt_state(data, key) if key else data), etag=etag)
+    decoded, etag, _ = _read_state(options.state)
+    text = write_types(decoded, etag=etag)
     try:
         options.out.write_text(text, encoding="utf-8")
     except OSError as error:
         raise LocalError(f"cannot write {options.out} ({error.strerror})", hint="Choose another --out") from error
     print(f"written: {options.out}")
+
+
+def _explain(options: argparse.Namespace) -> None:
+    from sync_job.compile import compile_plan  # noqa: PLC0415
+    from sync_job.evaluate import evaluate  # noqa: PLC0415
+    from sync_job.explain import explain  # noqa: PLC0415
+    from sync_job.plan import load_plan  # noqa: PLC0415
+    from sync_job.values import read_context  # noqa: PLC0415
+
+    decoded, etag, secret = _read_state(options.state)
+    compiled = compile_plan(decoded, etag=etag)
+    plan = load_plan(compiled.text, compiled.bits)
+    named = {"name": options.client} if options.client else {"secret": secret} if secret else {}
+    credential = plan.find_credential(**named)
+    evaluation = evaluate(plan, options.flag, read_context(options.context), credential=credential, is_traced=True)
+    print(json.dumps(evaluation.to_json()) if options.json else explain(evaluation))
+
+
+def _read_state(path: Path | None) -> tuple[DecodedState, str, Secret]:
+    """A state from a file or the CDN, its entity tag, and the secret of the client that it was fetched for."""
+    from sync_job.decode import decode_state, decrypt_state  # noqa: PLC0415
+    from sync_job.fetch import fetch_state, find_state_url  # noqa: PLC0415
+
+    if path is not None:
+        key, data, secret = read_state_key(os.environ), _read_file(path), Secret("")
+        etag = content_etag(data)
+    else:
+        settings = read_sync_settings(os.environ)
+        fetched = fetch_state(find_state_url(settings))
+        assert fetched is not None  # no entity tag was sent, so the answer is no 304
+        key, data, etag, secret = settings.state_key, fetched.data, fetched.etag, settings.client_secret
+    return decode_state(decrypt_state(data, key) if key else data), etag, secret
 
 
 def _read_file(path: Path) -> bytes:

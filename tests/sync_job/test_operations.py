@@ -196,3 +196,17 @@ def test_sigterm_ends_after_the_pass_under_way() -> None:
     assert run_repeatedly(once, every_s=60) == 0
     assert passes == [True]
     assert time.monotonic() - began_s < 30
+
+
+def test_explain_says_why(sync: Sync) -> None:
+    """What the Worker answers, and the rules on the way there; the state is the one that the CDN serves."""
+    sync.run()
+    context = '{"visitor_id": "v"}'
+    code, out, _ = sync.command("explain", "--flag", "checkout-layout", "--context", context, "--json")
+    answer = json.loads(out)
+    assert code == 0
+    assert answer["variant"] == sync.resolve(visitor_id="v")["flags/checkout-layout"]
+    code, out, _ = sync.command("explain", "--flag", "checkout-layout", "--context", context)
+    assert (code, "rule experiment: matched" in out) == (0, True)
+    code, _, err = sync.command("explain", "--flag", "checkout-layout", "--context", "{")
+    assert (code, err.startswith("error: ")) == (1, True)
