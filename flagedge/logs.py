@@ -33,6 +33,8 @@ def configure_logs(*, job: str, level: str = "info") -> structlog.stdlib.BoundLo
         logger_factory=structlog.PrintLoggerFactory(file=sys.stderr),
         cache_logger_on_first_use=False,
     )
+    # It logs whole URLs, which may carry a signature; a Lambda function's log level reaches it.
+    logging.getLogger("httpx").setLevel(logging.WARNING)
     structlog.contextvars.clear_contextvars()
     structlog.contextvars.bind_contextvars(job=job, run_id=secrets.token_hex(4))
     log: structlog.stdlib.BoundLogger = structlog.get_logger()

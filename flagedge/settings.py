@@ -145,7 +145,10 @@ class SettingsReader:
                 raise ValueError
             return text.rstrip("/")
 
-        return self.parsed(name, parse, default, "an http(s) URL")
+        url = self.parsed(name, parse, default, "an http(s) URL")
+        if text := self._value(name):
+            self._note(name, _masked_url(text), is_set=True)
+        return url
 
     def key_bytes(self, name: str, *, decode: Callable[[str], bytes], length: int, expected: str) -> Secret:
         """A secret that must decode to `length` bytes; its value never appears in the problem."""
@@ -167,6 +170,13 @@ class SettingsReader:
         """Raise one SettingsError with every problem found, or nothing."""
         if self.problems:
             raise SettingsError(self.problems)
+
+
+def _masked_url(text: str) -> str:
+    """The URL without what may be secret in it: user, password and query."""
+    parts = urlsplit(text)
+    _, at, host = parts.netloc.rpartition("@")
+    return parts._replace(netloc=f"***@{host}" if at else host, query="***" if parts.query else "").geturl()
 
 
 def _shown(default: object) -> str:

@@ -15,7 +15,11 @@ QUEUE = "flag-logs-queue"
 
 @dataclass(frozen=True, slots=True)
 class Settings:
-    """What a run of `drain` is told. `visibility_timeout_ms` is how long a batch may take from pull to ack."""
+    """What a run of `drain` is told.
+
+    `visibility_timeout_ms` is how long a message may take from pull to ack: the time in which two batches are pulled
+    and loaded, and the wait for a file that somebody else holds.
+    """
 
     api_token: Secret
     account_id: str = ""  # empty: the only account that the token sees
@@ -24,7 +28,10 @@ class Settings:
     database: str = DATABASE
     log_level: str = "info"
     pull_batch_size: int = 100
+    max_concurrent_pulls: int = 8
     visibility_timeout_ms: int = 300_000
+    batch_max_bytes: int = 32_000_000
+    batch_max_wait_ms: int = 5_000
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,7 +53,10 @@ def read_settings(environ: Mapping[str, str]) -> Settings:
         database=_read_database(reader),
         log_level=reader.choice("LOG_LEVEL", "info", LEVELS),
         pull_batch_size=reader.whole_number("PULL_BATCH_SIZE", 100, low=1, high=100),
+        max_concurrent_pulls=reader.whole_number("MAX_CONCURRENT_PULLS", 8, low=1, high=64),
         visibility_timeout_ms=reader.whole_number("VISIBILITY_TIMEOUT_MS", 300_000, low=1_000, high=43_200_000),
+        batch_max_bytes=reader.whole_number("BATCH_MAX_BYTES", 32_000_000, low=1, high=256_000_000),
+        batch_max_wait_ms=reader.whole_number("BATCH_MAX_WAIT_MS", 5_000, low=0, high=60_000),
     )
     reader.finish()
     return settings

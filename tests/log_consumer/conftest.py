@@ -33,6 +33,12 @@ def database(tmp_path: Path) -> str:
     return str(tmp_path / "exposures.duckdb")
 
 
+@pytest.fixture(autouse=True)
+def _no_pauses(monkeypatch: pytest.MonkeyPatch) -> None:
+    """An empty queue is found empty without waiting."""
+    monkeypatch.setattr("log_consumer.pull.EMPTY_ROUND_PAUSE_S", 0.0)
+
+
 @pytest.fixture
 def settings(database: str) -> Settings:
     return Settings(api_token=Secret("token"), database=database, log_level="info")

@@ -16,9 +16,9 @@ NOW = datetime(2026, 11, 21, 12)  # noqa: DTZ001 - the database's timestamps are
 def load_next(store: Store, queue: FakeQueue) -> Loaded:
     """Pull and load without acking."""
     text = queue.pull_messages(QUEUE_ID, visibility_timeout_ms=1000)
-    pull = decode(store.connection, text, now=NOW)
+    batch = decode(store.connection, [text], now=NOW)
     with store.transaction() as connection:
-        return load(connection, pull)
+        return load(connection, batch)
 
 
 def ask(store: Store, sql: str) -> list[tuple[Any, ...]]:

@@ -1,12 +1,14 @@
 """A queue in memory: leases that end, redelivery, and answers in exactly the shape of Cloudflare's.
 
-Source: Cloudflare's queue API (pull and ack of messages). Time is a number that the test moves.
+Source: Cloudflare's queue API (pull and ack of messages). Time is a number that the test moves. May be called from
+several threads.
 """
 
 from __future__ import annotations
 
 import base64
 import json
+import threading
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -44,6 +46,7 @@ class FakeQueue:
         self.empty_pulls = 0
         self.pull_count = 0
         self._sent_count = 0
+        self._lock = threading.Lock()
         self.send(*bodies)
 
     def send(self, *bodies: str, content_type: str | None = "text", encode: bool = True) -> None:
@@ -60,24 +63,27 @@ class FakeQueue:
 
     def pull_messages(self, queue_id: str, *, batch_size: int = 100, visibility_timeout_ms: int) -> str:
         assert queue_id == QUEUE_ID
-        self.pull_count += 1
-        if self.empty_pulls:
-            self.empty_pulls -= 1
-            return pull_response()
-        leased = [each for each in self.messages if each.visible_at_ms <= self.now_ms][:batch_size]
-        for each in leased:
-            each.attempts += 1
-            each.visible_at_ms = self.now_ms + visibility_timeout_ms
-            each.lease_id = f"lease-{each.message_id}-{each.attempts}"
-        return pull_response(*leased, backlog_count=len(self.messages))
+        with self._lock:
+            self.pull_count += 1
+            if self.empty_pulls:
+                self.empty_pulls -= 1
+                return pull_response()
+            leased = [each for each in self.messages if each.visible_at_ms <= self.now_ms][:batch_size]
+            for each in leased:
+                each.attempts += 1
+                each.visible_at_ms = self.now_ms + visibility_timeout_ms
+                each.lease_id = f"lease-{each.message_id}-{each.attempts}"
+            return pull_response(*leased, backlog_count=len(self.messages))
 
     def ack_messages(
         self, queue_id: str, *, acks: Sequence[str], retries: Sequence[tuple[str, int]] = ()
     ) -> dict[str, Any]:
         assert queue_id == QUEUE_ID
-        known = {each.lease_id for each in self.messages}
-        self.acked += [each.message_id for each in self.messages if each.lease_id in acks]
-        self.messages = [each for each in self.messages if each.lease_id not in acks]
+        assert 1 <= len(acks) <= 100
+        with self._lock:
+            known = {each.lease_id for each in self.messages}
+            self.acked += [each.message_id for each in self.messages if each.lease_id in acks]
+            self.messages = [each for each in self.messages if each.lease_id not in acks]
         unknown = {lease: "unknown lease" for lease in acks if lease not in known}
         return {"ackCount": len(acks) - len(unknown), "retryCount": 0, "warnings": unknown}
 

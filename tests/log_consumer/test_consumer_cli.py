@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import os
+import signal
 import threading
 from collections.abc import Iterator
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -66,7 +68,6 @@ def queue(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[FakeQueue
     monkeypatch.setenv("CLOUDFLARE_API_TOKEN", "token")
     monkeypatch.setenv("CLOUDFLARE_API_BASE_URL", f"http://127.0.0.1:{server.server_port}")
     monkeypatch.setenv("DATABASE", str(tmp_path / "exposures.duckdb"))
-    monkeypatch.setattr("log_consumer.job.EMPTY_PULL_WAIT_S", 0.0)
     yield fake
     server.shutdown()
     thread.join()
@@ -96,6 +97,29 @@ def test_the_summary_has_a_machine_form(queue: FakeQueue, capsys: pytest.Capture
     assert json.loads(printed.err.splitlines()[-1])["event"] == "job.finished"
 
 
+def test_sigterm_ends_a_drain_well(
+    queue: FakeQueue, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What was pulled is loaded and acked, the rest stays in the queue, and the exit is 0."""
+    queue.send(*(body(seq=seq) for seq in range(100)))
+    monkeypatch.setenv("PULL_BATCH_SIZE", "10")
+    monkeypatch.setenv("MAX_CONCURRENT_PULLS", "1")
+    before = signal.getsignal(signal.SIGTERM)
+    pull = queue.pull_messages
+
+    def pull_and_terminate(*arguments: Any, **options: Any) -> str:
+        if queue.pull_count == 2:
+            os.kill(os.getpid(), signal.SIGTERM)
+        return pull(*arguments, **options)
+
+    monkeypatch.setattr(queue, "pull_messages", pull_and_terminate)
+    assert main(["drain", "--json"]) == 0
+    summary = json.loads(capsys.readouterr().out)
+    assert 30 <= summary["loaded_count"] < 100
+    assert len(queue.acked) == summary["loaded_count"] == 100 - len(queue.messages)
+    assert signal.getsignal(signal.SIGTERM) is before
+
+
 def test_wrong_settings_are_named_together_and_nothing_is_touched(
     queue: FakeQueue, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -106,6 +130,9 @@ def test_wrong_settings_are_named_together_and_nothing_is_touched(
         "DATABASE": "ducklake:postgres:password=HUNTER2",
         "LOG_LEVEL": "loud",
         "PULL_BATCH_SIZE": "101",
+        "MAX_CONCURRENT_PULLS": "0",
+        "BATCH_MAX_BYTES": "16MB",
+        "BATCH_MAX_WAIT_MS": "-1",
         "VISIBILITY_TIMEOUT_MS": "soon",
     }
     for name, value in wrong.items():

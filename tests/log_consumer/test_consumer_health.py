@@ -23,7 +23,7 @@ def sent(seq: int, *, hours_ago: float = 0.5, isolate: str = "one", **changes: A
 
 
 def health(store: Store) -> list[tuple[int, ...]]:
-    return ask(store, f"select {COLUMNS} from delivery_health")  # noqa: S608 (our own columns)
+    return ask(store, f"select {COLUMNS} from delivery_health")
 
 
 def test_a_whole_stream(deliver: Deliver, store: Store) -> None:

@@ -13,7 +13,7 @@ from typing import Any
 import duckdb
 import pytest
 from deliveries import NOW, ask
-from fake_queue import QUEUE_ID, FakeQueue
+from fake_queue import QUEUE_ID, FakeQueue, pull_response
 from hypothesis import HealthCheck, given
 from hypothesis import settings as given_settings
 from hypothesis import strategies as st
@@ -21,8 +21,9 @@ from messages import body, decided, no_match, request
 from structlog.testing import capture_logs
 
 from flagedge.errors import ApiError, LocalError, UnavailableError
-from log_consumer.job import EMPTY_PULLS, Summary, run
+from log_consumer.job import Summary, run
 from log_consumer.load import decode, load, make_stage
+from log_consumer.pull import EMPTY_ROUNDS
 from log_consumer.settings import Settings
 from log_consumer.store import Store
 
@@ -30,7 +31,7 @@ HERE = Path(__file__).parent
 
 
 def drain(settings: Settings, queue: FakeQueue) -> Summary:
-    return run(settings, queue, sleep=lambda _: None)
+    return run(settings, queue)
 
 
 def rows(database: str, sql: str) -> list[tuple[Any, ...]]:
@@ -40,19 +41,28 @@ def rows(database: str, sql: str) -> list[tuple[Any, ...]]:
 
 def test_a_queue_is_drained(settings: Settings) -> None:
     """Everything is loaded and acked, over as many pulls as it takes."""
-    queue = FakeQueue(*(body(seq=seq) for seq in range(25)))
-    summary = drain(replace(settings, pull_batch_size=10), queue)
-    assert (summary.batch_count, summary.loaded_count, summary.rows["exposures"]) == (3, 25, 25)
+    queue = FakeQueue(*(body(seq=seq) for seq in range(250)))
+    summary = drain(settings, queue)
+    assert (summary.loaded_count, summary.rows["exposures"], summary.batch_count) == (250, 250, 1)
     assert queue.messages == []
-    assert rows(settings.database, "select count(*), count(distinct seq) from exposures") == [(25, 25)]
+    assert rows(settings.database, "select count(*), count(distinct seq) from exposures") == [(250, 250)]
+
+
+def test_a_batch_ends_at_its_bytes(settings: Settings) -> None:
+    """A backlog is loaded in as many transactions as the bound says, none of them much larger."""
+    queue = FakeQueue(*(body(seq=seq) for seq in range(100)))
+    four_answers = 4 * len(pull_response(*queue.messages[:5])) + 1000
+    summary = drain(replace(settings, pull_batch_size=5, batch_max_bytes=four_answers), queue)
+    assert summary.batch_count == 5
+    assert rows(settings.database, "select count(*), count(distinct seq) from exposures") == [(100, 100)]
 
 
 def test_one_empty_pull_is_not_an_empty_queue(settings: Settings) -> None:
     """Only several empty pulls in a row end the run, whatever the backlog count says."""
     queue = FakeQueue(body())
-    queue.empty_pulls = EMPTY_PULLS - 1
-    assert drain(settings, queue).loaded_count == 1
-    assert queue.pull_count == EMPTY_PULLS + EMPTY_PULLS
+    queue.empty_pulls = EMPTY_ROUNDS - 1
+    assert drain(replace(settings, max_concurrent_pulls=1), queue).loaded_count == 1
+    assert queue.pull_count == EMPTY_ROUNDS + 1 + EMPTY_ROUNDS
 
 
 def test_an_empty_queue_does_not_touch_the_file(settings: Settings) -> None:
@@ -143,7 +153,7 @@ FULL = """
     from log_consumer.settings import Settings
 
     signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
-    resource.setrlimit(resource.RLIMIT_FSIZE, (3_000_000, 3_000_000))
+    resource.setrlimit(resource.RLIMIT_FSIZE, (1_500_000, 1_500_000))
     queue = FakeQueue(*(body(*(busy_request(seq * 10 + i) for i in range(10)), seq=seq) for seq in range(100)))
     try:
         run(Settings(Secret("token"), database=sys.argv[1]), queue)
@@ -177,9 +187,7 @@ BODIES = [body(request(decided(unit=f"u{seq}"), no_match()), seq=seq) for seq in
 STEPS = st.lists(
     st.one_of(
         st.tuples(st.just("send"), st.integers(0, len(BODIES) - 1)),
-        st.tuples(
-            st.sampled_from(["ack", "crash after commit", "crash before commit", "end leases", "release"]), st.just(0)
-        ),
+        st.tuples(st.sampled_from(["ack", "crash after commit", "crash before commit", "end leases"]), st.just(0)),
     ),
     max_size=25,
 )
@@ -192,24 +200,22 @@ def play(store: Store, queue: FakeQueue, steps: list[tuple[str, int]]) -> None:
             queue.send(BODIES[which])
         elif step == "end leases":
             queue.end_leases()
-        elif step == "release":
-            store.release()
         elif step == "crash before commit":
             with pytest.raises(CrashError):
                 take_batch(store, queue, crash=True)
         else:
             lease_ids = take_batch(store, queue)
-            if step == "ack":
+            if step == "ack" and lease_ids:
                 queue.ack_messages(QUEUE_ID, acks=lease_ids)
 
 
 def take_batch(store: Store, queue: FakeQueue, *, crash: bool = False) -> tuple[str, ...]:
-    pull = decode(store.connection, queue.pull_messages(QUEUE_ID, visibility_timeout_ms=1000), now=NOW)
+    batch = decode(store.connection, [queue.pull_messages(QUEUE_ID, visibility_timeout_ms=1000)], now=NOW)
     with store.transaction() as connection:
-        load(connection, pull)
+        load(connection, batch)
         if crash:
             raise CrashError
-    return pull.lease_ids
+    return batch.lease_ids
 
 
 @given(steps=STEPS)

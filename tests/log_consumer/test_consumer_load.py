@@ -390,14 +390,15 @@ def test_half_a_surrogate_pair_does_not_cost_the_message(deliver: Deliver, store
 def test_an_answer_that_is_no_list_of_messages_is_no_empty_queue(store: Store, text: str) -> None:
     """A pull that cannot be read fails; only an empty list is empty."""
     with pytest.raises(DecodeError, match="the queue's answer to a pull"):
-        decode(store.connection, text, now=NOW)
-    assert decode(store.connection, pull_response(), now=NOW).message_count == 0
+        decode(store.connection, [pull_response(), text], now=NOW)
+    assert decode(store.connection, [pull_response()], now=NOW).message_count == 0
 
 
-def test_leases_come_out_in_the_order_of_the_answer(store: Store) -> None:
-    """Every message's lease is acked, a rejected one's too."""
-    sent = [Message(f"{i}", "x" if i % 2 else body(seq=i), "text", lease_id=f"lease-{i}") for i in range(100)]
-    assert decode(store.connection, pull_response(*sent), now=NOW).lease_ids == tuple(f"lease-{i}" for i in range(100))
+def test_leases_come_out_in_the_order_of_the_answers(store: Store) -> None:
+    """Every message's lease is acked, a rejected one's too, over all answers of a batch."""
+    sent = [Message(f"{i}", "x" if i % 2 else body(seq=i), "text", lease_id=f"lease-{i}") for i in range(250)]
+    answers = [pull_response(*sent[at : at + 100]) for at in (0, 100, 200)]
+    assert decode(store.connection, answers, now=NOW).lease_ids == tuple(f"lease-{i}" for i in range(250))
 
 
 def test_passing_batches_through_does_not_keep_memory(deliver: Deliver, store: Store) -> None:

@@ -5,6 +5,9 @@ from __future__ import annotations
 import csv
 import io
 import json
+import subprocess
+import sys
+import threading
 from collections.abc import Callable
 from pathlib import Path
 
@@ -16,12 +19,16 @@ from log_consumer.load import Loaded
 from log_consumer.query import QueryError, format_answer, query
 from log_consumer.store import Store
 
+HOLD = """
+import duckdb, sys
+held = duckdb.connect(sys.argv[1]); print("held", flush=True); sys.stdin.readline()
+"""
+
 
 @pytest.fixture
 def loaded(deliver: Callable[..., Loaded], store: Store) -> str:
     """A database with two exposures of flags/a (one unit) and one of flags/b."""
     deliver(body(request(decided(), decided(), no_match())))
-    store.release()
     return store.path
 
 
@@ -114,10 +121,16 @@ def test_a_missing_database_names_the_way_out(tmp_path: Path) -> None:
         query(str(tmp_path / "absent.duckdb"), "select 1")
 
 
-def test_a_database_that_is_being_written_is_waited_for(loaded: str, store: Store) -> None:
-    """Committed rows that are still in the log are read after a crash too."""
-    assert query(loaded, "select count(*) from exposures").rows == [(3,)]
-    with store.transaction() as connection:
-        connection.execute("insert into telemetry (resolve_count) values (1)")
-    store.release()
-    assert query(loaded, "select count(*) from telemetry").rows == [(1,)]
+def test_a_database_that_is_being_written_is_waited_for(loaded: str) -> None:
+    """The consumer holds it for a moment only."""
+    with subprocess.Popen(
+        [sys.executable, "-c", HOLD, loaded], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+    ) as holder:
+        assert holder.stdout is not None
+        holder.stdout.readline()
+        with pytest.raises(LocalError, match="held by another process"):
+            query(loaded, "select 1", lock_wait_s=0.05)
+        free = threading.Timer(0.1, holder.communicate, ["\n"])
+        free.start()
+        assert query(loaded, "select count(*) from exposures").rows == [(3,)]
+        free.join()

@@ -37,9 +37,9 @@ def test_migrations_are_applied_once_and_recorded(store: Store) -> None:
         names = [
             row[0] for row in connection.execute("select name from migrations order by applied_at, name").fetchall()
         ]
-    assert "migrations/0001_tables" in names
-    assert "views/exposures_by_variant" in names
-    assert migrate(store.connection) == []
+        assert "migrations/0001_tables" in names
+        assert "views/exposures_by_variant" in names
+        assert migrate(store.connection) == []
 
 
 def test_a_failed_migration_leaves_neither_change_nor_record(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -71,31 +71,41 @@ def test_a_newer_database_is_refused(store: Store) -> None:
     """A migration that this version does not know stops it before it writes."""
     with store.transaction() as connection:
         connection.execute("insert into migrations values ('migrations/9999_future', '', now()::timestamp)")
-    store.release()
     for _ in range(2):
         with pytest.raises(LocalError, match="9999_future"), store.transaction():
             pass
 
 
-def test_the_file_is_free_once_released(deliver: Callable[..., Loaded], store: Store) -> None:
-    """Another process reads what was committed as soon as the hold ends, and not before."""
+def test_the_file_is_held_for_a_transaction_and_free_after_it(deliver: Callable[..., Loaded], store: Store) -> None:
+    """Another process reads what was committed as soon as the transaction ends, and not before."""
+    with store.transaction():
+        assert "Could not set lock" in _python(READ, store.path).stderr
     deliver(body())
-    assert "Could not set lock" in _python(READ, store.path).stderr
-    store.release()
     assert _python(READ, store.path).stdout.strip() == "[(1,)]"
 
 
-def test_a_hold_ends_after_its_time_and_pauses(database: str) -> None:
-    """Under load the file is let go every `hold_s`, with a gap for others."""
-    now, slept = [0.0], []
-    with Store(database, hold_s=1, clock=lambda: now[0], sleep=slept.append) as store:
-        with store.transaction():
-            pass
-        assert not store.release_when_due()
-        now[0] = 1.5
-        assert store.release_when_due()
-        assert slept == [0.05]
-        assert not store.release_when_due()
+def test_a_commit_leaves_no_log_beside_the_file(deliver: Callable[..., Loaded], store: Store) -> None:
+    """What is committed stands in the file itself: copying that one file copies everything."""
+    deliver(body())
+    assert not Path(f"{store.path}.wal").exists()
+
+
+def test_small_batches_are_merged_and_a_backlogs_are_not(deliver: Callable[..., Loaded], store: Store) -> None:
+    """Row groups stay few over many small batches; a batch of a backlog leaves those before it as they are."""
+
+    def row_groups() -> int:
+        counted = "select count(distinct row_group_id) from pragma_storage_info('exposures')"
+        with store.transaction(merge=False) as connection:
+            return int(connection.execute(counted).fetchall()[0][0])
+
+    for seq in range(20):
+        deliver(body(seq=seq))
+    merged = row_groups()
+    for _ in range(20):
+        with store.transaction(merge=False) as connection:
+            connection.execute("insert into exposures from exposures limit 1")
+    assert merged <= 3
+    assert row_groups() >= merged + 20
 
 
 def test_a_held_file_is_waited_for_and_then_named(database: str) -> None:

@@ -1,9 +1,9 @@
--- Enters each loadable message into the ledger, once, and answers with the messages that are new.
+-- $1: when the batch landed. Enters each loadable message into the ledger, once, and answers with those that are new.
 -- `on conflict do nothing` walks the ledger's index, so it costs the batch and not the ledger.
 insert into ledger
 select
     isolate, seq, any_value(row_count), any_value(dropped_count), any_value(state_etag), any_value(worker_version),
-    any_value(sent_at), (select landed_at from response), count(*) - 1, any_value(bytes)
+    any_value(sent_at), $1, count(*) - 1, any_value(bytes)
 from judged
 where reason is null
 group by isolate, seq

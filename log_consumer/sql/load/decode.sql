@@ -1,4 +1,4 @@
--- Fills `decoded` from `response`: each message is decoded here, once.
+-- Fills `decoded` from `answers`: each message is decoded here, once.
 -- Source: docs/log-format.md (the message), Cloudflare's queue API (the envelope and the coding of bodies).
 insert into decoded
 with
@@ -12,7 +12,7 @@ unpacked as (
             *,
             -- text comes plain; json and bytes come as base64, or (seen) as they are.
             case content_type when 'text' then body else coalesce(try(decode(from_base64(body))), body) end as plain
-        from pulled((select text from response))
+        from pulled
     )
 )
 select

@@ -2,26 +2,6 @@
 -- tables that a batch passes through. Made once; a batch empties the tables instead of making them, so that the
 -- statements that read them can name them.
 
--- The deliveries in the raw text of a pull response. Fails when that is not JSON; where it has no list of messages,
--- the answer is one row of nulls, for no row at all would look like an empty queue.
-create or replace temp macro pulled(response) as table
-select
-    delivery,
-    message.id as message_id,
-    message.lease_id as lease_id,
-    try_cast(message.attempts as integer) as attempts,
-    try(make_timestamp_ms(message.timestamp_ms::bigint)) as queued_at,
-    coalesce(message.metadata."CF-Content-Type", 'json') as content_type,
-    message.body as body
-from (
-    select unnest(messages) as message, generate_subscripts(messages, 1) - 1 as delivery
-    from (
-        select coalesce(from_json(response, '{"result": {"messages": [{
-            "id": "VARCHAR", "body": "VARCHAR", "timestamp_ms": "DOUBLE", "attempts": "DOUBLE", "lease_id": "VARCHAR",
-            "metadata": {"CF-Content-Type": "VARCHAR"}}]}}').result.messages, [null]) as messages
-    )
-);
-
 -- A message's text as a struct; null when it is not JSON. The envelope's scalars stay JSON.
 create or replace temp macro decode_message(text) as try(from_json(text, '{
     "format": "JSON", "isolate": "JSON", "seq": "JSON", "sent_at_ms": "JSON", "state_etag": "JSON",
@@ -74,19 +54,45 @@ create or replace temp macro to_time(ms) as try(make_timestamp_ms(ms));
 -- The last millisecond of the year 9999.
 create or replace temp macro last_time_ms() as 253402300799999;
 
--- A name in full: what stands behind a slash is whole, anything else continues `prefix`.
+-- A name in full: what stands behind a slash (47, which is quicker to see than '/') is whole, anything else continues
+-- `prefix`.
 create or replace temp macro full_name(name, prefix) as
-    if(starts_with(name, '/'), substring(name, 2), prefix || name);
+    if(ascii(name) = 47, substring(name, 2), prefix || name);
 
 -- The messages that the ledger took as new, from the JSON text that goes back to DuckDB: [["isolate", seq], …].
 create or replace temp macro claimed(keys) as table
 select key ->> 0 as isolate, (key ->> 1)::bigint as seq
 from (select unnest(from_json(keys, '["JSON"]')) as key);
 
--- One row: the pull's answer as it came, and when it landed.
-create or replace temp table response (text varchar, landed_at timestamp);
+-- The answers to the pulls of a batch, as they came.
+create or replace temp table answers (number bigint, text varchar);
 
--- One row per message, in the order of the answer, a column for every key; all of them are null when it is not JSON.
+-- What they deliver. Fails when one is not JSON; one that has no list of messages is a row of nulls, for no row at all
+-- would look like an empty queue. An answer holds 100 messages at the most.
+create or replace temp view pulled as
+select
+    delivery,
+    message.id as message_id,
+    message.lease_id as lease_id,
+    try_cast(message.attempts as integer) as attempts,
+    try(make_timestamp_ms(message.timestamp_ms::bigint)) as queued_at,
+    coalesce(message.metadata."CF-Content-Type", 'json') as content_type,
+    message.body as body
+from (
+    select unnest(messages) as message, number * 1_000_000 + generate_subscripts(messages, 1) as delivery
+    from (
+        select
+            number,
+            coalesce(from_json(text, '{"result": {"messages": [{
+                "id": "VARCHAR", "body": "VARCHAR", "timestamp_ms": "DOUBLE", "attempts": "DOUBLE",
+                "lease_id": "VARCHAR", "metadata": {"CF-Content-Type": "VARCHAR"}}]}}').result.messages, [null])
+                as messages
+        from answers
+    )
+);
+
+-- One row per message, numbered by `delivery` in the order of the answers, a column for every key; all of those are null
+-- when it is not JSON.
 create or replace temp table decoded as
 select
     0::bigint as delivery, ''::varchar as message_id, ''::varchar as lease_id, 0::bigint as bytes, true as is_json,
@@ -112,8 +118,8 @@ select
 from decoded;
 
 -- Rows of messages with what was decided for a flag, in words. `rows` names a relation: the columns of `loadable`, and
--- `o`, the row in `outcomes` from 1. The lists travel with a row by reference; to look an index up in them, level by level,
--- is cheaper than to expand a message's outcomes once, be it by lambdas or as a table to join.
+-- `o`, the row in `outcomes` from 1. The lists travel with a row by reference; to look an index up in them, level by
+-- level, is cheaper than to expand a message's outcomes once, be it by lambdas or as a table to join.
 create or replace temp macro with_outcome(rows) as table
 select
     *,

@@ -1,0 +1,99 @@
+"""What the consumer is held against: the emulator without loading, and DuckDB without the queue."""
+
+from __future__ import annotations
+
+import multiprocessing
+import re
+import resource
+import threading
+import time
+from collections.abc import Callable, Sequence
+from concurrent.futures import ProcessPoolExecutor
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+from flagedge.cloudflare import Cloudflare
+from flagedge.settings import Secret
+from log_consumer.ack import Acker
+from log_consumer.load import ROW_TABLES, clear_stage, make_stage, read_sql
+from log_consumer.pull import Puller
+from log_consumer.settings import Settings
+from log_consumer.store import Store
+
+LEASE_ID = re.compile(r'"lease_id":"([^"]*)"')
+
+
+@dataclass(frozen=True, slots=True)
+class Measured:
+    """What a peer did and took; `rows` by table."""
+
+    rows: dict[str, int]
+    cpu_s: float
+    wall_s: float
+
+
+def measure_apart(work: Callable[..., dict[str, int]], *arguments: Any) -> Measured:
+    """Run `work` in a process of its own and time that alone, imports left out."""
+    with ProcessPoolExecutor(1, mp_context=multiprocessing.get_context("spawn")) as processes:
+        return processes.submit(_measure, work, *arguments).result()
+
+
+def _measure(work: Callable[..., dict[str, int]], *arguments: Any) -> Measured:
+    started_s, started_cpu_s = time.monotonic(), _cpu_s()
+    rows = work(*arguments)
+    return Measured(rows, _cpu_s() - started_cpu_s, time.monotonic() - started_s)
+
+
+def _cpu_s() -> float:
+    usage = resource.getrusage(resource.RUSAGE_SELF)
+    return usage.ru_utime + usage.ru_stime
+
+
+def pull_and_ack(api_url: str, account_id: str, queue_id: str) -> dict[str, int]:
+    """Empty the queue as the consumer does, but load nothing."""
+    settings = Settings(Secret("bench"))
+    with Cloudflare(api_token=settings.api_token, account_id=account_id, base_url=api_url) as cloudflare:
+        timeout_ms = settings.visibility_timeout_ms
+        puller = Puller(
+            partial(cloudflare.pull_messages, queue_id, visibility_timeout_ms=timeout_ms),
+            max_concurrent=settings.max_concurrent_pulls,
+            max_bytes=settings.batch_max_bytes,
+            max_wait_s=settings.batch_max_wait_ms / 1000,
+            stop=threading.Event(),
+        )
+        acker = Acker(
+            lambda lease_ids: cloudflare.ack_messages(queue_id, acks=lease_ids),
+            max_concurrent=settings.max_concurrent_pulls,
+        )
+        message_count = 0
+        with puller, acker:
+            while (gathered := puller.gather()) is not None:
+                lease_ids = [lease_id for text in gathered.texts for lease_id in LEASE_ID.findall(text)]
+                acker.ack(lease_ids)
+                message_count += len(lease_ids)
+    return {"ledger": message_count}
+
+
+def read_json_into_tables(database: str, files: Sequence[Path]) -> dict[str, int]:
+    """One message a line, one transaction a file: the same decoding and the same tables, and nothing else."""
+    rows = dict.fromkeys([*ROW_TABLES, "ledger"], 0)
+    with Store(database) as store:
+        make_stage(store.connection)
+        keys = "select column_name, data_type from duckdb_columns() where table_name = 'decoded' and column_index > 5"
+        columns = dict(store.connection.execute(keys).fetchall())
+        read = (
+            "insert into decoded select row_number() over (), '', '', 0, true, * "
+            f"from read_json($1, format = 'newline_delimited', columns = {columns})"
+        )
+        for file in files:
+            clear_stage(store.connection)
+            store.connection.execute(read, [str(file)])
+            with store.transaction(merge=False) as connection:
+                enter = "insert into ledger (isolate, seq, sent_at) select isolate, seq, sent_at from loadable"
+                statements = {"ledger": enter} | {table: read_sql(table) for table in ROW_TABLES}
+                for table, statement in statements.items():
+                    ((count,),) = connection.execute(statement).fetchall()
+                    rows[table] += count
+    return rows
