@@ -32,6 +32,15 @@ bench-resolve: $(READY) ## the Worker against the official wasm: answers compare
 	@cd worker && node build.mjs --bench
 	@PYTHONPATH=tests $(BIN)/python -m bench.resolve
 
+bench-state: $(READY) ## a large state against Cloudflare's limits: upload, start, memory with one plan and two
+	@PYTHONPATH=tests $(BIN)/python -m bench.large
+
+bench-drain: $(READY) ## the consumer per CPU-second, beside DuckDB's own read_json and the queue's ceiling
+	@PYTHONPATH=tests $(BIN)/python -m bench.drain
+
+bench-sync: $(READY) ## a run that finds nothing, one that deploys, and the compiling of a large state
+	@PYTHONPATH=tests $(BIN)/python -m bench.sync
+
 worker: $(BUNDLE) ## build the Worker into sync_job/bundle
 
 format: $(PYTHON_READY) ## format the Python code
@@ -79,4 +88,4 @@ $(BUNDLE): $(WORKER_SOURCES) $(NODE_READY)
 $(TEST_BUNDLE): $(WORKER_SOURCES) worker/test/entry.ts $(NODE_READY)
 	@cd worker && node build.mjs --test
 
-.PHONY: help demo test check fuzz-resolve bench-resolve worker format proto lock clean
+.PHONY: help demo test check fuzz-resolve bench-resolve bench-state bench-drain bench-sync worker format proto lock clean

@@ -1,19 +1,23 @@
 """States to measure on: fresh names, secrets and units in every run, so that nothing can be remembered.
 
-wide: about 95 flags over 54 segments, nearly all answered. real: 100 flags, 170 rules, 12 dense bitsets, answers of
-about 27 KB.
+demo: that of Confidence's demo account (3 flags), where there is a copy. wide: 95 flags over 54 segments, nearly all
+answered. real: 100 flags, 170 rules, 12 dense bitsets, answers of about 27 KB. large.py makes a much larger one.
 """
 
 from __future__ import annotations
 
+import json
 import random
 from collections.abc import Iterator
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 from builders import assignment, client, credential, fallthrough, flag, payload, rule, schema, state, variant
 from segments import and_, bitset, eq, in_range, in_segment, one_of, or_, segment, starts_with, version
 
+DEMO_STATE = Path("../shared/data/confidence_demo_state.pb")
+DEMO_SECRET = "mkjJruAATQWjeY7foFIWfVAcBWnci2YF"
 COUNTRIES = ["SE", "NO", "DK", "FI", "DE", "FR", "GB", "US", "BR", "JP"]
 
 
@@ -26,17 +30,20 @@ class BenchState:
     secret: str
     unit_key: str
 
-    def contexts(self, draw: random.Random) -> Iterator[dict[str, Any]]:
-        """Contexts without end, a new unit in each."""
-        while True:
-            yield {
-                self.unit_key: f"{draw.getrandbits(128):032x}",
+    def requests(self, draw: random.Random, count: int) -> Iterator[tuple[str, str]]:
+        """Units and the requests' bodies, a new unit in each."""
+        for _ in range(count):
+            unit = f"{draw.getrandbits(128):032x}"
+            context = {
+                self.unit_key: unit,
                 "country": draw.choice(COUNTRIES),
                 "age": draw.randint(16, 80),
                 "app": {"version": f"{draw.randint(1, 5)}.{draw.randint(0, 20)}.{draw.randint(0, 9)}"},
                 "plan": draw.choice(["free", "plus", "premium"]),
                 "email": f"someone-{draw.getrandbits(32):08x}@example.com",
             }
+            body = {"flags": [], "evaluationContext": context, "clientSecret": self.secret, "apply": True}
+            yield unit, json.dumps(body)
 
 
 def word(draw: random.Random) -> str:
@@ -86,6 +93,10 @@ def _thirds() -> list[Any]:
     ]
 
 
+def demo() -> BenchState:
+    return BenchState("demo", DEMO_STATE.read_bytes(), DEMO_SECRET, "visitor_id")
+
+
 def wide(draw: random.Random) -> BenchState:
     names, made = segments(draw, 54)
     secret = word(draw)
@@ -97,7 +108,10 @@ def wide(draw: random.Random) -> BenchState:
 def real(draw: random.Random) -> BenchState:
     names, made = segments(draw, 60)
     secret = word(draw)
-    flags = [experiment(draw, names, rules=2 if number < 70 else 1, fields=2) for number in range(100)]
-    bits = [bitset(name, share=0.9, seed=draw.randint(0, 10**6)) for name in draw.sample(names, 12)]
+    with_bits = draw.sample(names, 12)
+    # Half of the rules are on a segment with a bitset, so that about 60 of 100 flags are answered with a variant.
+    drawn = names + with_bits * 4
+    flags = [experiment(draw, drawn, rules=2 if number < 70 else 1, fields=2) for number in range(100)]
+    bits = [bitset(name, share=0.2, seed=draw.randint(0, 10**6)) for name in with_bits]
     built = state(*flags, segments=made, bitsets=bits, clients=[client()], credentials=[credential(secret=secret)])
     return BenchState("real", payload(built, word(draw)), secret, "visitor_id")

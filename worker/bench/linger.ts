@@ -11,11 +11,11 @@ export class Linger {
   readonly context = { waitUntil: (promise: Promise<unknown>) => this.#pending.push(promise) } as unknown as ExecutionContext;
 
   constructor() {
-    this.#begin();
     Object.defineProperty(globalThis, "scheduler", { value: { wait: () => this.#over }, configurable: true });
   }
 
-  #begin(): void {
+  /** In the request that will end it, as a promise belongs to the request that made it. */
+  begin(): void {
     this.#over = new Promise((resolve) => {
       this.#end = resolve;
     });
@@ -27,6 +27,5 @@ export class Linger {
     const pending = this.#pending;
     this.#pending = [];
     await Promise.all(pending);
-    this.#begin();
   }
 }

@@ -21,6 +21,8 @@ export class FlagLog {
     settings: Settings,
     private readonly queue: Queue | null,
     metricsKv: KVNamespace | null,
+    /** Whether a resolve may wait for anything: else no time passes in it, and the clock need not be read. */
+    private readonly mayWait: boolean,
   ) {
     const stream = newStream(settings.deployerVersion);
     this.#book = settings.logFormat === "upstream" ? new UpstreamLogBook(settings.deployerVersion) : new LogBook(stream);
@@ -34,7 +36,7 @@ export class FlagLog {
 
   /** `resolve` is only made where it is wanted. */
   addResolve(resolution: Resolution, atMs: number, execution: ExecutionContext, resolve: (latencyMicros: number) => LoggedResolve): void {
-    const latencyMicros = (Date.now() - atMs) * 1000;
+    const latencyMicros = this.mayWait ? (Date.now() - atMs) * 1000 : 0;
     this.#metrics?.add(resolution, latencyMicros, execution, atMs);
     if (this.queue === null) return;
     this.#book.addResolve(this.plan, resolve(latencyMicros), resolution);

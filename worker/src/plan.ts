@@ -109,8 +109,6 @@ export class Expression {
 
 export class Segment {
   expression: Expression | null = null;
-  /** Where the resolver keeps the digest of `<id>|`: 0 not yet made, -1 the name has no id. */
-  record = 0;
   constructor(
     readonly number: number,
     readonly name: string,

@@ -67,6 +67,11 @@ export class Resolver {
   readonly #reader: ContextReader;
   readonly #hasher: UnitHasher;
   readonly #plainPrefix: number;
+  /**
+   * Per segment: where the hasher keeps the digest of `<id>|`; 0 not yet made, -1 the name has no id. Not the plan's, which
+   * other resolvers share: each has a memory of its own.
+   */
+  readonly #records: Int32Array;
   readonly #attributes: unknown[];
   readonly #criterionMarks: Int32Array;
   /** Per slot + 1, per segment; made when a slot is first used. */
@@ -83,6 +88,7 @@ export class Resolver {
     this.#reader = new ContextReader(plan.attributes);
     this.#hasher = new UnitHasher(plan.unitSalt, plan.attributes.length, plan.segments.length + 1);
     this.#plainPrefix = this.#hasher.prepare("");
+    this.#records = new Int32Array(plan.segments.length);
     this.#attributes = new Array<unknown>(plan.attributes.length);
     this.#criterionMarks = new Int32Array(plan.criterionCount);
     this.#unitMarks = new Int32Array(plan.attributes.length);
@@ -212,11 +218,10 @@ export class Resolver {
 
   /** All rules on one segment share their bucketing: the prefix is the segment's id. */
   #recordOf(segment: Segment): number {
-    if (segment.record === 0) {
-      const id = segment.name.split("/")[1];
-      segment.record = id === undefined ? -1 : this.#hasher.prepare(`${id}|`);
-    }
-    return segment.record;
+    const known = this.#records[segment.number] as number;
+    if (known !== 0) return known;
+    const id = segment.name.split("/")[1];
+    return (this.#records[segment.number] = id === undefined ? -1 : this.#hasher.prepare(`${id}|`));
   }
 
   // Materializations

@@ -57,7 +57,7 @@ export class FlagWorker {
     this.#metricsKv = metricsOf(env);
     this.#clients = new Clients(plan);
     this.#evaluator = new Evaluator(plan, materializations, this.#settings.materializationTtlSeconds);
-    this.#log = new FlagLog(plan, this.#settings, queueOf(env), this.#metricsKv);
+    this.#log = new FlagLog(plan, this.#settings, queueOf(env), this.#metricsKv, this.#hasMaterializations);
     this.binding = new FlagBinding(plan, this.#evaluator, this.#log);
     const ofrepOrigin = (request: Request) => originOf(request, "ofrep", NO_SDK);
     const callers = new Callers(this.#clients, this.#settings.ofrepClients);
