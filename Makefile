@@ -36,7 +36,7 @@ bench-state: $(READY) ## a large state against Cloudflare's limits: upload, star
 	@PYTHONPATH=tests $(BIN)/python -m bench.large
 
 bench-drain: $(READY) ## the consumer per CPU-second, beside DuckDB's own read_json and the queue's ceiling
-	@PYTHONPATH=tests $(BIN)/python -m bench.drain
+	@PYTHONPATH=tests:tests/log_consumer $(BIN)/python -m bench.drain
 
 bench-sync: $(READY) ## a run that finds nothing, one that deploys, and the compiling of a large state
 	@PYTHONPATH=tests $(BIN)/python -m bench.sync
