@@ -16,7 +16,7 @@ from flagedge.settings import Secret
 from sync_job.assemble import ACCOUNT_NAME, DIGEST_NAME, ETAG_NAME, KEYS_NAME, SINCE_NAME, VERSION_NAME, Upload
 from sync_job.deadline import Deadline
 from sync_job.gate import Gate, GateError
-from sync_job.lease import Lease
+from sync_job.lease import Lease, LeaseLostError
 from sync_job.settings import SyncSettings, WorkerSettings
 from sync_job.token_keys import TokenKey, read_keys
 from sync_job.workers_api import Deployment, WorkersApi
@@ -138,12 +138,26 @@ class Deployer:
         if live.exists:
             self.api.patch_script_settings(self._name, marked)
             version_id = self.api.upload_version(self._name, metadata=metadata, modules=upload.modules)
-            self._promote(version_id, base, upload.message)
-            url = self._attach()
         else:
             self.api.upload_script(self._name, metadata=metadata | marked, modules=upload.modules)
-            url = self._attach()
-            self._prove_first()
+            version_id = ""
+        # Before the proof, as probes may come in there; a first run may have died before it, or failed to prove itself.
+        was_public = self.api.is_on_workers_dev(self._name)
+        url = self._attach(was_public=was_public)
+        try:
+            if version_id:
+                self._promote(version_id, base, upload.message)
+            elif self.gate:
+                self.gate.prove()
+        except GateError:
+            if url and not was_public:
+                # Nobody is led to a Worker that nobody used yet and that does not prove itself.
+                self.api.set_workers_dev(self._name, enabled=False)
+            raise
+        except (OvertakenError, LeaseLostError):
+            # Whoever came first took the mark off, and our version is the latest: nobody may take it for live.
+            self.api.patch_script_settings(self._name, {"tags": marked["tags"]})
+            raise
         self.api.patch_script_settings(self._name, {"tags": tags})
         return url
 
@@ -175,20 +189,11 @@ class Deployer:
                 hint="Theirs stays live; the next run begins from it",
             )
 
-    def _prove_first(self) -> None:
-        """A Worker that nobody used yet: if it does not prove itself, nobody is led to it."""
-        try:
-            if self.gate:
-                self.gate.prove()
-        except GateError:
-            self.api.set_workers_dev(self._name, enabled=False)
-            raise
-
-    def _attach(self) -> str | None:
+    def _attach(self, *, was_public: bool) -> str | None:
         """See to it that workers.dev leads to the Worker, if it is to."""
         subdomain = self.api.get_subdomain() if self.settings.worker.workers_dev else None
         wanted = subdomain is not None
-        if self.api.is_on_workers_dev(self._name) != wanted:
+        if was_public != wanted:
             self._go_on("set its address")
             self.api.set_workers_dev(self._name, enabled=wanted)
         return f"https://{self._name}.{subdomain}.workers.dev" if wanted else None

@@ -3,16 +3,13 @@
 from __future__ import annotations
 
 import json
-import os
 from collections.abc import Iterator
-from pathlib import Path
 from typing import Any
 
 import pytest
 import structlog
+from shared_files import SHARED
 from workerd import TestWorker, run_test_worker
-
-SHARED = Path(os.environ.get("FLAGEDGE_SHARED", Path(__file__).resolve().parents[2] / "shared"))
 
 
 @pytest.fixture(autouse=True)

@@ -41,9 +41,15 @@ class Ground:
     """By scenario and state, what an undisturbed run left in the account."""
     standing: Site | None = None
     """A Worker that is live and in order."""
+    probe_url: str = ""
+    """Where the account's only Worker is reached; without it runs prove nothing."""
 
     def new_site(self) -> Site:
-        return Site(self.edge, self.folder)
+        """The account's only one, so that it gets the address."""
+        if self.standing is not None:
+            self.standing.remove()
+            self.standing = None
+        return Site(self.edge, self.folder, probe_url=self.probe_url)
 
     def take_standing(self) -> Site:
         """The Worker that is live, or a new one; whoever takes it gives it back in order, or removes it."""

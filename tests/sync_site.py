@@ -44,11 +44,13 @@ class Site:
     edge: LocalEdge
     folder: Path
     prefix: str = field(default_factory=lambda: f"site-{next(_numbers)}")
+    probe_url: str = ""
 
     @property
     def environ(self) -> dict[str, str]:
         """The operator's settings; tokens are sealed and sticky assignments on."""
         return operator_environ(self.edge, shop.WEB_SECRET) | {
+            "PROBE_URL": self.probe_url,
             "WORKER_NAME_PREFIX": self.prefix,
             "LEASE": str(self.folder / f"{self.prefix}.lease"),
             "FORCE_APPLY": "false",

@@ -16,6 +16,7 @@ import itertools
 import json
 import os
 import random
+import socket
 import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import suppress
@@ -32,7 +33,7 @@ from sync_site import CALLS, Site
 
 from flagedge.errors import FlagedgeError
 from local_edge.server import LocalEdge
-from sync_job import fetch, job
+from sync_job import fetch, gate, job, official
 from sync_job.job import RunOptions
 
 MATRIX = os.environ.get("FAULT_MATRIX", "1")
@@ -82,18 +83,25 @@ class Hurried(httpx.HTTPTransport):
 def ground(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Ground]:
     """One account for all cases."""
     folder = tmp_path_factory.mktemp("faults")
-    with LocalEdge(dir=folder / "edge", grace_s=0.2) as edge:
-        yield Ground(edge, folder)
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        port = listener.getsockname()[1]
+    with LocalEdge(dir=folder / "edge", grace_s=0.2, worker_port=port) as edge:
+        yield Ground(edge, folder, probe_url=f"http://127.0.0.1:{port}")
 
 
 @pytest.fixture(autouse=True)
 def hasty(ground: Ground, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Nobody waits long for the CDN, between attempts to reach it, or for the world's certificates to load."""
+    """Nobody waits long for the CDN, for a version to prove itself, or for the world's certificates to load.
+
+    In this process versions prove their state alone: what they answer, the visitor sees.
+    """
     certificates = ground.folder / "one.pem"
     certificates.write_text(Path(certifi.where()).read_text().partition("-----END CERTIFICATE-----")[0] + PEM_END)
     monkeypatch.setenv("SSL_CERT_FILE", str(certificates))
     monkeypatch.setattr(fetch, "_TIMEOUT", httpx.Timeout(5, read=2 * READ_S))
     monkeypatch.setattr(fetch, "_RETRY_WAITS_S", (0, 0))
+    monkeypatch.setattr(gate.Gate.__init__, "__defaults__", (1, 3.0, None, time.sleep))
+    monkeypatch.setattr(official, "is_installed", lambda: False)
 
 
 def draw_faults(scenario: Scenario, number: int, call: str) -> list[tuple[str, str]]:

@@ -10,7 +10,6 @@ from typing import Any
 
 import pytest
 from builders import SECRET, flag, payload, request, rule, state
-from conftest import SHARED
 from differences import Tally
 from evaluated import compare_evaluated_case
 from segments import (
@@ -29,6 +28,7 @@ from segments import (
     timestamp,
     version,
 )
+from shared_files import SHARED
 from workerd import TestWorker
 
 from flagedge.errors import DecodeError
