@@ -7,6 +7,7 @@ import logging
 import subprocess
 import sys
 from collections.abc import Iterator
+from contextlib import contextmanager
 
 import pytest
 from aws import Aws, run_aws
@@ -33,16 +34,27 @@ def _no_secret_is_printed(caplog: pytest.LogCaptureFixture, capfd: pytest.Captur
     assert SECRET not in "".join(capfd.readouterr())
 
 
+@contextmanager
+def unlogged() -> Iterator[None]:
+    """What the test itself tells AWS is not what is looked for."""
+    logging.disable(logging.DEBUG)
+    yield
+    logging.disable(logging.NOTSET)
+
+
 def store_secret(aws: Aws, name: str = "prod/cf", *, region: str = "eu-west-1", **value: str | bytes) -> str:
     """Make a secret with SecretString=SECRET, or what is given; its ARN."""
-    return aws.client("secretsmanager", region).create_secret(Name=name, **(value or {"SecretString": SECRET}))["ARN"]
+    with unlogged():
+        client = aws.client("secretsmanager", region)
+        return client.create_secret(Name=name, **(value or {"SecretString": SECRET}))["ARN"]
 
 
 def store_parameter(aws: Aws, name: str, value: str = SECRET, *, region: str = "eu-west-1") -> str:
     """Make a SecureString; its ARN."""
-    client = aws.client("ssm", region)
-    client.put_parameter(Name=name, Value=value, Type="SecureString")
-    return client.get_parameter(Name=name)["Parameter"]["ARN"]
+    with unlogged():
+        client = aws.client("ssm", region)
+        client.put_parameter(Name=name, Value=value, Type="SecureString")
+        return client.get_parameter(Name=name)["Parameter"]["ARN"]
 
 
 def resolve(reference: str) -> str:
