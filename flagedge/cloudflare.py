@@ -166,8 +166,8 @@ class Cloudflare:
             raise ApiError(exc.message, status=exc.status, codes=exc.codes, hint=hint) from exc
 
     def delete_queue_consumer(self, queue_id: str, consumer_id: str) -> None:
-        """Detach a consumer; messages wait in the queue meanwhile."""
-        self.call("DELETE", f"/queues/{queue_id}/consumers/{consumer_id}")
+        """Detach a consumer, or find it gone; messages wait in the queue meanwhile."""
+        self.delete(f"/queues/{queue_id}/consumers/{consumer_id}")
 
     def get_queue_metrics(self, queue_id: str) -> dict[str, Any]:
         """`backlog_count`, `backlog_bytes`, `oldest_message_timestamp_ms` (0: unknown); approximate."""
@@ -216,6 +216,14 @@ class Cloudflare:
             if missing.intersection(exc.codes) and exc.status < 500:
                 return None
             raise
+
+    def delete(self, endpoint: str, **options: Any) -> None:
+        """DELETE what was seen there; a 404 says that it is gone, by a try before whose answer was lost."""
+        try:
+            self.call("DELETE", endpoint, **options)
+        except ApiError as exc:
+            if exc.status != 404:
+                raise
 
     def list_all(self, endpoint: str, *, account: bool = True, **params: str) -> Iterator[dict[str, Any]]:
         """The items of all pages."""

@@ -252,7 +252,7 @@ def _owner_of(bucket: int, ranges: list[tuple[int, int, int]]) -> int:
 
 
 def _assignment(assignment: state_pb2.Flag.Assignment, variants: dict[str, int]) -> Json:
-    """[assignment id, what]: a variant's number, or default, fallthrough, unset, or missing and the name that it has."""
+    """[assignment id, what]: a variant's number, or default, fallthrough, unset, or missing and its name."""
     match assignment.WhichOneof("assignment"):
         case "variant":
             name = assignment.variant.variant

@@ -14,6 +14,7 @@ import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
+from urllib.parse import urlsplit
 
 import httpx
 import structlog
@@ -86,7 +87,9 @@ class Gate:
             if not problem:
                 return
             if time.monotonic() + pause_s > until_s:
-                raise GateError(f"{self.worker_name} at {self.url} did not prove itself: {problem}", hint=_HINT)
+                # The host alone: a URL may carry a password.
+                host = urlsplit(self.url).netloc.rpartition("@")[2]
+                raise GateError(f"{self.worker_name} at {host} did not prove itself: {problem}", hint=_HINT)
             self.sleep(pause_s)
             pause_s = min(2 * pause_s, 2.0)
 

@@ -111,8 +111,8 @@ class WorkersApi(Cloudflare):
         return Deployment(str(made["id"]), str(made.get("created_on", "")), dict(shares))
 
     def delete_secret(self, script: str, name: str) -> None:
-        """Remove a secret; makes and deploys a version without it."""
-        self.call("DELETE", f"/workers/scripts/{script}/secrets/{name}", params={"url_encoded": "true"})
+        """Remove a secret that is there; makes and deploys a version without it."""
+        self.delete(f"/workers/scripts/{script}/secrets/{name}", params={"url_encoded": "true"})
 
     def is_on_workers_dev(self, script: str) -> bool:
         return bool(self.call("GET", f"/workers/scripts/{script}/subdomain").get("enabled"))

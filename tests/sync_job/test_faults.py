@@ -29,12 +29,13 @@ import certifi
 import httpx
 import pytest
 from sync_scenarios import SCENARIOS, STATES, Ground, Scenario, go_through, undisturbed_calls
-from sync_site import CALLS, Site
+from sync_site import CALLS, Site, prove_quickly
 
 from flagedge.errors import FlagedgeError
 from local_edge.server import LocalEdge
-from sync_job import fetch, gate, job, official
+from sync_job import fetch, job
 from sync_job.job import RunOptions
+from sync_job.token_keys import FIRST_NAME
 
 MATRIX = os.environ.get("FAULT_MATRIX", "1")
 IS_FULL = MATRIX == "full"
@@ -85,23 +86,19 @@ def ground(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Ground]:
     folder = tmp_path_factory.mktemp("faults")
     with socket.create_server(("127.0.0.1", 0)) as listener:
         port = listener.getsockname()[1]
-    with LocalEdge(dir=folder / "edge", grace_s=0.2, worker_port=port) as edge:
+    with LocalEdge(dir=folder / "edge", grace_s=4.0, worker_port=port) as edge:
         yield Ground(edge, folder, probe_url=f"http://127.0.0.1:{port}")
 
 
 @pytest.fixture(autouse=True)
 def hasty(ground: Ground, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Nobody waits long for the CDN, for a version to prove itself, or for the world's certificates to load.
-
-    In this process versions prove their state alone: what they answer, the visitor sees.
-    """
+    """Nobody waits long for the CDN, for a proof of what the visitor sees, or for the world's certificates to load."""
+    prove_quickly(monkeypatch)
     certificates = ground.folder / "one.pem"
     certificates.write_text(Path(certifi.where()).read_text().partition("-----END CERTIFICATE-----")[0] + PEM_END)
     monkeypatch.setenv("SSL_CERT_FILE", str(certificates))
     monkeypatch.setattr(fetch, "_TIMEOUT", httpx.Timeout(5, read=2 * READ_S))
     monkeypatch.setattr(fetch, "_RETRY_WAITS_S", (0, 0))
-    monkeypatch.setattr(gate.Gate.__init__, "__defaults__", (1, 3.0, None, time.sleep))
-    monkeypatch.setattr(official, "is_installed", lambda: False)
 
 
 def draw_faults(scenario: Scenario, number: int, call: str) -> list[tuple[str, str]]:
@@ -163,6 +160,20 @@ def test_a_rotated_key_counts_from_when_it_seals(ground: Ground, monkeypatch: py
     site.run()
     old, new = json.loads(site.bound_texts()["RESOLVE_TOKEN_KEYS"])
     assert (old["since_s"] < later_s - 4000, new["since_s"]) == (True, int(later_s))
+    site.remove()
+
+
+def test_what_is_gone_was_deleted(ground: Ground) -> None:
+    """A key is retired once, also when the answer to that is lost and the call is made again."""
+    site = ground.new_site()
+    site.publish(STATES["old"])
+    site.run()
+    site.run(RunOptions(force=True, rotate_key=True))
+    site.edge.set_faults({"match": "DELETE .*/secrets/", "kind": "lost"})
+    with site.start("keys", "retire", FIRST_NAME, "--force") as process:
+        _, err = process.communicate(timeout=60)
+    assert process.returncode == 0, err
+    assert FIRST_NAME not in site.bound_texts()
     site.remove()
 
 

@@ -23,7 +23,7 @@ from sync_command import WORKER, Sync
 from flagedge.cloudflare import Cloudflare
 from flagedge.errors import FlagedgeError
 from flagedge.logs import configure_logs
-from sync_job import fetch
+from sync_job import fetch, gate
 from sync_job.assemble import DeployedFacts, assemble_upload
 from sync_job.compile import compile_plan
 from sync_job.decode import decode_state
@@ -210,6 +210,7 @@ FAILURES: dict[str, dict[str, str]] = {
     },
     "no state": {"CONFIDENCE_CLIENT_SECRET": shop.MOBILE_SECRET, "CONFIDENCE_RESOLVER_STATE_URL": ""},
     "another state key": {"STATE_ENCRYPTION_KEY": STATE_KEY[::-1]},
+    "no proof": {"PROBE_URL": "http://reader:password-in-the-url@127.0.0.1:9/signature?s=signature-in-the-url"},
     "no lease": {"LEASE": "/proc/nowhere"},
     "a broken token": {"CLOUDFLARE_API_TOKEN": f"{API_TOKEN}\n{API_TOKEN}"},
     "broken keys": {"RESOLVE_TOKEN_ENCRYPTION_KEY": f"{TOKEN_KEY}AA", "STATE_ENCRYPTION_KEY": f"{STATE_KEY}aa"},
@@ -243,6 +244,7 @@ def fail(sync: Sync, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixt
 @pytest.fixture
 def impatient(monkeypatch: pytest.MonkeyPatch) -> None:
     """Nobody waits between attempts."""
+    monkeypatch.setattr(gate.Gate.__init__, "__defaults__", (1, 0.1, None, lambda _: None))
     monkeypatch.setitem(Cloudflare.__init__.__kwdefaults__, "sleep", lambda _: None)
     monkeypatch.setattr(fetch, "_RETRY_WAITS_S", (0, 0))
 

@@ -72,7 +72,7 @@ class Taken:
 
 @pytest.fixture(scope="module")
 def edge(tmp_path_factory: pytest.TempPathFactory) -> Iterator[LocalEdge]:
-    with LocalEdge(dir=tmp_path_factory.mktemp("takeover") / "edge", grace_s=0.2) as edge:
+    with LocalEdge(dir=tmp_path_factory.mktemp("takeover") / "edge", grace_s=4.0) as edge:
         yield edge
 
 
@@ -120,6 +120,13 @@ def test_without_adopt_nothing_is_written(official: Taken) -> None:
     assert official.consumer_types() == ["worker"]
     answer = official.post("/v1/flags:resolve", resolve_body({"visitor_id": "before"}))
     assert answer.json()["resolveToken"] == official.answers["before"].token
+
+
+def test_a_detached_consumer_is_not_missed(official: Taken) -> None:
+    """When the answer to detaching is lost, the takeover goes on: what is gone was detached."""
+    official.site.edge.set_faults({"match": "DELETE .*/consumers/", "kind": "lost"})
+    assert official.site.run(RunOptions(adopt=True), sleep=lambda _: None).outcome == "deployed"
+    assert official.consumer_types() == ["http_pull"]
 
 
 def test_tokens_of_before_still_apply(taken: Taken) -> None:
