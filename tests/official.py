@@ -29,8 +29,8 @@ _SCRIPT = """
 const answers = %s;
 export default {
   async fetch(request) {
-    if (new URL(request.url).pathname === "/v1/flags:apply") return new Response(null, { status: 200 });
     const { evaluationContext } = await request.json();
+    if (new URL(request.url).pathname === "/v1/flags:apply") return new Response(null, { status: 200 });
     return Response.json(answers[evaluationContext.visitor_id]);
   },
   async queue(batch) { batch.ackAll(); },
