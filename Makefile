@@ -25,6 +25,9 @@ check: $(READY) ## lint and types
 	$(BIN)/mypy
 	cd worker && node_modules/.bin/tsc --noEmit
 
+test-faults: $(READY) ## every fault at every call of a sync run, and a kill at each: about 11 minutes
+	FAULT_MATRIX=full $(BIN)/pytest tests/sync_job/test_faults.py
+
 fuzz-resolve: $(READY) ## the Worker against the official resolver for MINUTES=10
 	PYTHONPATH=tests $(BIN)/python -m differential --minutes $(MINUTES)
 
@@ -88,4 +91,4 @@ $(BUNDLE): $(WORKER_SOURCES) $(NODE_READY)
 $(TEST_BUNDLE): $(WORKER_SOURCES) worker/test/entry.ts $(NODE_READY)
 	@cd worker && node build.mjs --test
 
-.PHONY: help demo test check fuzz-resolve bench-resolve bench-state bench-drain bench-sync worker format proto lock clean
+.PHONY: help demo test check test-faults fuzz-resolve bench-resolve bench-state bench-drain bench-sync worker format proto lock clean

@@ -68,7 +68,7 @@ class SyncSettings:
     worker: WorkerSettings
     account_id: str = ""
     api_base_url: str = API_BASE_URL
-    state_url: str = ""
+    state_url: str = field(default="", repr=False)  # may carry a password
     state_key: Secret = Secret("")  # noqa: RUF009 (a Secret is immutable)
     token_key: Secret = Secret("")  # noqa: RUF009
     force: bool = False
@@ -79,7 +79,7 @@ class SyncSettings:
     webhook_secret: Secret = Secret("")  # noqa: RUF009
     probe: bool = True
     """Whether a version is asked before it gets traffic."""
-    probe_url: str = ""
+    probe_url: str = field(default="", repr=False)
     """Where the Worker is reached by probes; its address below workers.dev unless given."""
     accepted_findings: frozenset[Finding] = frozenset()
     """What would refuse a state, and is only to be noted."""

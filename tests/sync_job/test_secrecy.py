@@ -302,7 +302,6 @@ def read_settings(sync: Sync) -> SyncSettings:
     return replace(read_sync_settings(sync.operator.environ), state_url="")
 
 
-@pytest.mark.xfail(reason="SyncSettings.state_url is a plain text field", strict=True)
 def test_the_state_url_is_not_in_the_repr_of_settings(secretive: Sync) -> None:
     """It may carry a signature or a password."""
     assert find_secrets(repr(read_sync_settings(secretive.operator.environ))) == []
