@@ -7,8 +7,11 @@ from pathlib import Path
 import pytest
 
 from flagedge.errors import SettingsError
+from sync_job.assemble import CLIENT_SECRET_NAME, DeployedFacts, assemble_upload, namespace_bindings
+from sync_job.compiled import Plan
 from sync_job.settings import read_worker_settings
-from sync_job.wrangler import UploadExtras
+from sync_job.token_keys import TokenKey
+from sync_job.wrangler import OWN_NAMES, UploadExtras
 
 TOML = """
 # appended to wrangler.toml
@@ -99,3 +102,24 @@ def test_arguments_and_files_are_checked_before_anything_is_done(environ: dict[s
     """They are settings as all others: wrong ones are reported with exit 2."""
     with pytest.raises(SettingsError, match=says):
         extras(**environ)
+
+
+def test_the_workers_own_names_are_those_that_an_upload_binds() -> None:
+    """With every setting on: a binding that is made without being reserved could be replaced by an operator's."""
+    settings = read_worker_settings(
+        {
+            "CONFIDENCE_RESOLVER_ALLOWED_ORIGIN": "*",
+            "FORCE_APPLY": "false",
+            "MATERIALIZATION_TTL_SECONDS": "60",
+            "OFREP_CLIENTS": '{"clients/web": {"backend": true}}',
+            "ENABLE_STICKY_ASSIGNMENTS": "true",
+            "ENABLE_METRICS": "true",
+        }
+    )
+    plan = Plan(text="{}", bits=b"", etag='"e"', account="a", flag_count=0)
+    upload = assemble_upload(plan, settings, facts=DeployedFacts("digest", 1, (TokenKey("RESOLVE_TOKEN_KEY"),)))
+    bound = [
+        each["name"]
+        for each in upload.with_bindings(namespace_bindings(dict(settings.namespaces))).metadata["bindings"]
+    ]
+    assert {name for name in bound if not name.startswith("RESOLVE_TOKEN_")} | {CLIENT_SECRET_NAME} == OWN_NAMES
