@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import math
 import random
+from bisect import bisect_left
 from collections import defaultdict
 from collections.abc import Iterable, Iterator, Mapping
 from datetime import UTC, datetime, timedelta
@@ -20,6 +21,7 @@ from sync_job.units import bucket
 _MISSING = object()
 _UNIT_DRAWS = 1500
 _UNITS_PER_BOUNDARY = 2
+_SALTS_MAX = 12
 _BOUNDARIES_MAX = 60
 _TARGETING_KEY = "targeting_key"
 
@@ -50,24 +52,34 @@ def _rules(state: state_pb2.ResolverState) -> Iterator[state_pb2.Flag.Rule]:
 
 
 def _boundary_units(state: state_pb2.ResolverState, draw: random.Random) -> list[str]:
-    """Units whose buckets lie next to the boundaries of rules' ranges, on both sides."""
+    """Units whose buckets lie next to the boundaries of rules' ranges, on both sides.
+
+    Hashing is what takes time here, so boundaries are taken from a few of all segments, other ones for another seed.
+    """
     drawn = [f"unit-{draw.getrandbits(48):x}" for _ in range(_UNIT_DRAWS)]
-    boundaries = sorted(
-        {
-            (rule.segment.partition("/")[2], rule.assignment_spec.bucket_count, edge)
-            for rule in _rules(state)
-            for assignment in rule.assignment_spec.assignments
-            for part in assignment.bucket_ranges
-            for edge in (part.lower, part.upper)
-            if rule.assignment_spec.bucket_count > 0
-        }
-    )
+    edges: dict[tuple[str, int], set[int]] = defaultdict(set)
+    for rule in _rules(state):
+        spec = rule.assignment_spec
+        if spec.bucket_count > 0:
+            ranges = (part for assignment in spec.assignments for part in assignment.bucket_ranges)
+            edges[rule.segment.partition("/")[2], spec.bucket_count].update(_ends(ranges))
+    buckets = {}
+    for segment, bucket_count in draw.sample(sorted(edges), min(len(edges), _SALTS_MAX)):
+        found = sorted((bucket(f"{segment}|{unit}", bucket_count), unit) for unit in drawn)
+        buckets[segment, bucket_count] = found
+    boundaries = [(salt, edge) for salt in buckets for edge in sorted(edges[salt])]
     units: set[str] = set()
-    for segment, bucket_count, edge in draw.sample(boundaries, min(len(boundaries), _BOUNDARIES_MAX)):
-        distances = [(bucket(f"{segment}|{unit}", bucket_count) - edge, unit) for unit in drawn]
-        units.update(unit for _, unit in sorted(each for each in distances if each[0] >= 0)[:_UNITS_PER_BOUNDARY])
-        units.update(unit for _, unit in sorted(each for each in distances if each[0] < 0)[-_UNITS_PER_BOUNDARY:])
+    for salt, edge in draw.sample(boundaries, min(len(boundaries), _BOUNDARIES_MAX)):
+        at = bisect_left(buckets[salt], (edge, ""))
+        beside = buckets[salt][max(0, at - _UNITS_PER_BOUNDARY) : at + _UNITS_PER_BOUNDARY]
+        units.update(unit for _, unit in beside)
     return sorted(units)
+
+
+def _ends(ranges: Iterable[state_pb2.Flag.BucketRange]) -> Iterator[int]:
+    for part in ranges:
+        yield part.lower
+        yield part.upper
 
 
 def _values_by_attribute(state: state_pb2.ResolverState) -> Mapping[str, list[Any]]:
