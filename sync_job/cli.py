@@ -27,7 +27,7 @@ from sync_job.settings import (
     read_sync_settings,
     read_worker_settings,
 )
-from sync_job.workers_api import WorkersApi
+from sync_job.workers_api import WorkersApi, open_api
 
 if TYPE_CHECKING:
     from sync_job.decode import DecodedState
@@ -118,17 +118,15 @@ def _seconds(text: str) -> float:
 
 
 @contextmanager
-def _open_api() -> Iterator[tuple[SyncSettings, WorkersApi]]:
+def _open_account() -> Iterator[tuple[SyncSettings, WorkersApi]]:
     settings = read_sync_settings(os.environ)
-    with WorkersApi(
-        api_token=settings.api_token, account_id=settings.account_id, base_url=settings.api_base_url
-    ) as api:
+    with open_api(settings) as api:
         api.find_account_id()
         yield settings, api
 
 
 def _run(options: argparse.Namespace) -> int | None:
-    with _open_api() as (settings, api):
+    with _open_account() as (settings, api):
         run_options = RunOptions(force=options.force, adopt=options.adopt)
         if options.every is None:
             _print_result(run(settings, api, run_options), as_json=options.json)
@@ -159,7 +157,7 @@ def _print_result(result: RunResult, *, as_json: bool) -> None:
 def _status(options: argparse.Namespace) -> None:
     from sync_job.status import format_status, read_status  # noqa: PLC0415
 
-    with _open_api() as (settings, api):
+    with _open_account() as (settings, api):
         status = read_status(settings, api)
     print(json.dumps(status.to_json()) if options.json else format_status(status))
 
@@ -178,7 +176,7 @@ def _keys_list(_options: argparse.Namespace) -> None:
     from sync_job.keys import list_keys  # noqa: PLC0415
     from sync_job.status import describe_key  # noqa: PLC0415
 
-    with _open_api() as (settings, api):
+    with _open_account() as (settings, api):
         keys = list_keys(settings, api)
     for key in reversed(keys):
         print(describe_key(key, seals=key is keys[-1]))
@@ -189,14 +187,14 @@ def _keys_list(_options: argparse.Namespace) -> None:
 def _keys_rotate(_options: argparse.Namespace) -> None:
     from sync_job.keys import rotate_key  # noqa: PLC0415
 
-    with _open_api() as (settings, api):
+    with _open_account() as (settings, api):
         _print_result(rotate_key(settings, api), as_json=False)
 
 
 def _keys_retire(options: argparse.Namespace) -> None:
     from sync_job.keys import retire_key  # noqa: PLC0415
 
-    with _open_api() as (settings, api):
+    with _open_account() as (settings, api):
         key = retire_key(settings, api, options.key, force=options.force)
     print(f"retired: {key.kid or key.name}")
 

@@ -109,24 +109,28 @@ def ensure_namespaces(api: WorkersApi, settings: WorkerSettings) -> dict[str, st
     }
 
 
+def find_address(api: WorkersApi, settings: WorkerSettings) -> str | None:
+    """The Worker's address below workers.dev, deployed or not; None where it is to have none."""
+    subdomain = api.get_subdomain() if settings.workers_dev else None
+    return f"https://{settings.worker_name}.{subdomain}.workers.dev" if subdomain else None
+
+
 @dataclass(frozen=True, slots=True)
 class Deployer:
-    """Brings one upload live, within a lease and a deadline; without a gate unproved."""
+    """Brings one upload live, within a lease and a deadline; without a gate unproved.
+
+    `address` is the Worker's below workers.dev, None where it is to have none.
+    """
 
     api: WorkersApi
-    settings: SyncSettings
+    worker_name: str
+    address: str | None
     lease: Lease
     deadline: Deadline
     gate: Gate | None
 
-    @property
-    def _name(self) -> str:
-        return self.settings.worker.worker_name
-
-    def deploy(
-        self, live: LiveWorker, base: Deployment | None, upload: Upload, secrets: Mapping[str, Secret]
-    ) -> str | None:
-        """Upload, prove and serve to everyone. The address below workers.dev, None where there is none.
+    def deploy(self, live: LiveWorker, base: Deployment | None, upload: Upload, secrets: Mapping[str, Secret]) -> None:
+        """Upload, prove and serve to everyone.
 
         `base` is the deployment that the run began with. Raises OvertakenError when another one serves by now, and
         GateError when the version does not prove itself; then what was live stays live, or is live again.
@@ -136,30 +140,29 @@ class Deployer:
         metadata = upload.with_bindings(_secret_bindings(secrets)).metadata
         self._go_on("upload the Worker")
         if live.exists:
-            self.api.patch_script_settings(self._name, marked)
-            version_id = self.api.upload_version(self._name, metadata=metadata, modules=upload.modules)
+            self.api.patch_script_settings(self.worker_name, marked)
+            version_id = self.api.upload_version(self.worker_name, metadata=metadata, modules=upload.modules)
         else:
-            self.api.upload_script(self._name, metadata=metadata | marked, modules=upload.modules)
+            self.api.upload_script(self.worker_name, metadata=metadata | marked, modules=upload.modules)
             version_id = ""
         # Before the proof, as probes may come in there; a first run may have died before it, or failed to prove itself.
-        was_public = self.api.is_on_workers_dev(self._name)
-        url = self._attach(was_public=was_public)
+        was_public = self.api.is_on_workers_dev(self.worker_name)
+        self._attach(was_public=was_public)
         try:
             if version_id:
                 self._promote(version_id, base, upload.message)
             elif self.gate:
                 self.gate.prove()
         except GateError:
-            if url and not was_public:
+            if self.address and not was_public:
                 # Nobody is led to a Worker that nobody used yet and that does not prove itself.
-                self.api.set_workers_dev(self._name, enabled=False)
+                self.api.set_workers_dev(self.worker_name, enabled=False)
             raise
         except (OvertakenError, LeaseLostError):
             # Whoever came first took the mark off, and our version is the latest: nobody may take it for live.
-            self.api.patch_script_settings(self._name, {"tags": marked["tags"]})
+            self.api.patch_script_settings(self.worker_name, {"tags": marked["tags"]})
             raise
-        self.api.patch_script_settings(self._name, {"tags": tags})
-        return url
+        self.api.patch_script_settings(self.worker_name, {"tags": tags})
 
     def _promote(self, version_id: str, base: Deployment | None, message: str) -> None:
         """Beside the live version at 0 %, proved, then for everyone; back to the live one if that goes wrong."""
@@ -168,35 +171,33 @@ class Deployer:
             if self.gate and live_id:
                 self._go_on("deploy the Worker")
                 self._expect(base)
-                base = self.api.create_deployment(self._name, {live_id: 100, version_id: 0}, message=message)
+                base = self.api.create_deployment(self.worker_name, {live_id: 100, version_id: 0}, message=message)
                 self.gate.prove(version_id)
             self._go_on("promote the Worker")
             self._expect(base)
-            base = self.api.create_deployment(self._name, {version_id: 100}, message=message)
+            base = self.api.create_deployment(self.worker_name, {version_id: 100}, message=message)
             if self.gate:
                 self.gate.check()
         except GateError:
             if live_id:
                 self._expect(base)
-                self.api.create_deployment(self._name, {live_id: 100}, message="flagedge: back to what was live")
+                self.api.create_deployment(self.worker_name, {live_id: 100}, message="flagedge: back to what was live")
             raise
 
     def _expect(self, base: Deployment | None) -> None:
-        active = self.api.get_deployment(self._name)
+        active = self.api.get_deployment(self.worker_name)
         if (active and active.deployment_id) != (base and base.deployment_id):
             raise OvertakenError(
-                f"{self._name} was deployed by somebody else meanwhile",
+                f"{self.worker_name} was deployed by somebody else meanwhile",
                 hint="Theirs stays live; the next run begins from it",
             )
 
-    def _attach(self, *, was_public: bool) -> str | None:
+    def _attach(self, *, was_public: bool) -> None:
         """See to it that workers.dev leads to the Worker, if it is to."""
-        subdomain = self.api.get_subdomain() if self.settings.worker.workers_dev else None
-        wanted = subdomain is not None
+        wanted = self.address is not None
         if was_public != wanted:
             self._go_on("set its address")
-            self.api.set_workers_dev(self._name, enabled=wanted)
-        return f"https://{self._name}.{subdomain}.workers.dev" if wanted else None
+            self.api.set_workers_dev(self.worker_name, enabled=wanted)
 
     def _go_on(self, step: str) -> None:
         self.deadline.require(UPLOAD_S, step=step)

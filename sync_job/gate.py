@@ -8,7 +8,6 @@ against the official resolver's.
 from __future__ import annotations
 
 import hashlib
-import hmac
 import json
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -23,7 +22,7 @@ from flagedge.cloudflare import API_BASE_URL
 from flagedge.errors import FlagedgeError
 from flagedge.settings import Secret
 from sync_job.settings import SyncSettings
-from sync_job.workers_api import WorkersApi
+from sync_job.signature import HEADER, sign
 
 if TYPE_CHECKING:
     from sync_job.decode import DecodedState
@@ -122,7 +121,7 @@ class Gate:
     def _ask(self, client: httpx.Client, requests: Sequence[tuple[str, Mapping[str, Any]]]) -> dict[str, Any]:
         asked = [{"credential": credential, "context": context} for credential, context in requests]
         body = json.dumps({"requests": asked}).encode()
-        headers = {"x-flagedge-signature": sign(self.secret, body, at_s=int(time.time()))}
+        headers = {HEADER: sign(self.secret, body, at_s=int(time.time()))}
         try:
             response = client.post(f"{self.url}/v1/probe", content=body, headers=headers)
         except httpx.HTTPError as exc:
@@ -136,28 +135,23 @@ class Gate:
         return answer
 
 
-def open_gate(settings: SyncSettings, api: WorkersApi, decoded: DecodedState, etag: str) -> Gate | None:
-    """The gate of these settings; None, with a warning, where probes have no way to the Worker."""
-    worker = settings.worker
+def open_gate(settings: SyncSettings, address: str | None, decoded: DecodedState, etag: str) -> Gate | None:
+    """The gate of these settings; None, with a warning, where probes have no way to the Worker.
+
+    `address` is the Worker's below workers.dev, None for none.
+    """
     url = settings.probe_url
     # Another API than Cloudflare's has no workers.dev that leads anywhere.
-    if settings.probe and not url and worker.workers_dev and settings.api_base_url == API_BASE_URL:
-        subdomain = api.get_subdomain()
-        url = f"https://{worker.worker_name}.{subdomain}.workers.dev" if subdomain else ""
+    if not url and settings.api_base_url == API_BASE_URL:
+        url = address or ""
     if not settings.probe or not url:
         why = "there is no way to the Worker: set PROBE_URL" if settings.probe else "PROBE is off"
         _log.warning("version.unproved", reason=why)
         return None
-    return Gate(url, worker.worker_name, settings.client_secret, decoded, etag)
+    return Gate(url, settings.worker.worker_name, settings.client_secret, decoded, etag)
 
 
 _HINT = "What was live stays live. If probes cannot reach the Worker, set PROBE_URL, or PROBE=off"
-
-
-def sign(secret: Secret, body: bytes, *, at_s: int) -> str:
-    """The signature of a probe, as the Worker checks it."""
-    digest = hmac.new(secret.reveal().encode(), f"{at_s}.".encode() + body, hashlib.sha256).hexdigest()
-    return f"t={at_s},v1={digest}"
 
 
 def _seed(etag: str) -> int:

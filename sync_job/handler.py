@@ -1,18 +1,14 @@
 """`sync_job.handler.handler`: one pass as an AWS Lambda function.
 
 Called by a schedule, or by any event that says that flags changed; which, does not matter, for the pass looks for
-itself: an event that comes twice or late does no harm. Behind a function URL the caller has to sign:
-`X-Flagedge-Signature: t=<epoch seconds>,v1=<hex HMAC-SHA-256 of "<t>.<body>" by WEBHOOK_SECRET>`.
+itself: an event that comes twice or late does no harm. Behind a function URL the caller has to sign by WEBHOOK_SECRET.
 """
 
 from __future__ import annotations
 
 import base64
-import hashlib
-import hmac
 import json
 import os
-import re
 import time
 from typing import Any, Protocol
 
@@ -23,12 +19,11 @@ from sync_job.deadline import Deadline
 from sync_job.job import RunOptions, RunResult, run
 from sync_job.metrics import run_metrics
 from sync_job.settings import SyncSettings, read_log_level, read_sync_settings
-from sync_job.workers_api import WorkersApi
+from sync_job.signature import HEADER, is_signed
+from sync_job.workers_api import open_api
 
-SIGNATURE_MAX_AGE_S = 300
 _MARGIN_S = 2.0
 """Kept back from the time that Lambda leaves, to say what happened."""
-_SIGNATURE = re.compile(r"t=(\d{1,12}),v1=([0-9a-f]{64})")
 
 
 class LambdaContext(Protocol):
@@ -47,7 +42,7 @@ def handler(event: dict[str, Any], context: LambdaContext) -> dict[str, Any]:
     is_http = "http" in (event.get("requestContext") or {})
     try:
         settings = read_sync_settings(os.environ)
-        if is_http and not is_signed(event, settings.webhook_secret, now_s=time.time()):
+        if is_http and not is_signed_event(event, settings.webhook_secret, now_s=time.time()):
             return _answer(401, {"error": "the signature is missing, wrong or too old"})
         result = _run(settings, deadline)
     except FlagedgeError as error:
@@ -64,23 +59,17 @@ def handler(event: dict[str, Any], context: LambdaContext) -> dict[str, Any]:
 
 
 def _run(settings: SyncSettings, deadline: Deadline) -> RunResult:
-    with WorkersApi(
-        api_token=settings.api_token, account_id=settings.account_id, base_url=settings.api_base_url
-    ) as api:
+    with open_api(settings) as api:
         return run(settings, api, RunOptions(deadline=deadline))
 
 
-def is_signed(event: dict[str, Any], secret: Secret, *, now_s: float) -> bool:
-    """Whether a function URL's event carries a fresh signature by the secret; never without a secret."""
+def is_signed_event(event: dict[str, Any], secret: Secret, *, now_s: float) -> bool:
+    """Whether a function URL's event carries a fresh signature by the secret."""
     headers = {str(name).lower(): str(value) for name, value in (event.get("headers") or {}).items()}
-    match = _SIGNATURE.fullmatch(headers.get("x-flagedge-signature", ""))
-    if not secret or match is None or abs(now_s - int(match[1])) > SIGNATURE_MAX_AGE_S:
-        return False
     body = str(event.get("body") or "").encode()
     if event.get("isBase64Encoded"):
         body = base64.b64decode(body)
-    expected = hmac.new(secret.reveal().encode(), f"{match[1]}.".encode() + body, hashlib.sha256).hexdigest()
-    return hmac.compare_digest(expected, match[2])
+    return is_signed(headers.get(HEADER, ""), secret, body, now_s=now_s)
 
 
 def _answer(status: int, body: dict[str, Any]) -> dict[str, Any]:

@@ -19,6 +19,7 @@ from sync_job.deploy import (
     LiveWorker,
     ensure_namespaces,
     ensure_queue,
+    find_address,
     read_live_worker,
 )
 from sync_job.fetch import FetchedState, fetch_state, find_state_url, has_changed
@@ -179,14 +180,15 @@ class _Run:
         ensure_queue(self.api, self.settings, adopt=self.options.adopt)
         upload = upload.with_bindings(namespace_bindings(ensure_namespaces(self.api, worker)))
         secrets = {CLIENT_SECRET_NAME: self.settings.client_secret, **keys.bound}
-        gate = open_gate(self.settings, self.api, decoded, plan.etag)
-        url = Deployer(self.api, self.settings, lease, deadline, gate).deploy(live, base, upload, secrets)
+        address = find_address(self.api, worker)
+        gate = open_gate(self.settings, address, decoded, plan.etag)
+        Deployer(self.api, self.name, address, lease, deadline, gate).deploy(live, base, upload, secrets)
         return RunResult(
             "deployed",
             self.name,
             plan.etag,
             live.etag,
-            url=url or "",
+            url=address or "",
             flag_count=plan.flag_count,
             upload_bytes=upload.size_bytes,
             state_age_s=self.now_s - since_s,

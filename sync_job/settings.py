@@ -13,12 +13,13 @@ from dataclasses import dataclass, field
 from flagedge.cloudflare import API_BASE_URL
 from flagedge.errors import SettingsError
 from flagedge.logs import LEVELS
+from flagedge.references import resolve_references
 from flagedge.settings import Secret, SettingInForce, SettingsReader, decode_base64, is_reference
 from sync_job.findings import Finding
 from sync_job.lease import open_lease
+from sync_job.token_keys import KEY_BYTES
 from sync_job.wrangler import UploadExtras, read_extras
 
-TOKEN_KEY_BYTES = 16
 STATE_KEY_BYTES = 32
 _DEFAULT_WORKER_NAME = "confidence-cloudflare-resolver"
 _DEFAULT_QUEUE_NAME = "flag-logs-queue"
@@ -130,8 +131,6 @@ def describe_settings(environ: Mapping[str, str]) -> tuple[list[SettingInForce],
 def _open_reader(environ: Mapping[str, str]) -> SettingsReader:
     if not any(is_reference(value) for value in environ.values()):
         return SettingsReader(environ)
-    from flagedge.references import resolve_references  # noqa: PLC0415 (boto3 behind it is slow to import)
-
     dry = SettingsReader(environ)
     _read_all(dry)
     resolved = resolve_references(environ, dry.in_force.keys())
@@ -153,7 +152,10 @@ def _sync(reader: SettingsReader) -> SyncSettings:
         state_url=reader.url("CONFIDENCE_RESOLVER_STATE_URL"),
         state_key=_state_key(reader),
         token_key=reader.key_bytes(
-            "RESOLVE_TOKEN_ENCRYPTION_KEY", decode=decode_base64, length=TOKEN_KEY_BYTES, expected="base64 of 16 bytes"
+            "RESOLVE_TOKEN_ENCRYPTION_KEY",
+            decode=decode_base64,
+            length=KEY_BYTES,
+            expected=f"base64 of {KEY_BYTES} bytes",
         ),
         force=reader.switch("FORCE_DEPLOY"),
         no_deploy=reader.switch("NO_DEPLOY"),

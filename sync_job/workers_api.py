@@ -16,6 +16,7 @@ import httpx
 
 from flagedge.cloudflare import TITLE_TAKEN, Cloudflare
 from flagedge.errors import ApiError
+from sync_job.settings import SyncSettings
 
 UPLOAD_TIMEOUT = httpx.Timeout(120.0, connect=5.0)
 NO_SUBDOMAIN = 10007
@@ -136,3 +137,8 @@ class WorkersApi(Cloudflare):
             if existing is None:
                 raise
             return existing
+
+
+def open_api(settings: SyncSettings) -> WorkersApi:
+    """The account of these settings; use as a context manager."""
+    return WorkersApi(api_token=settings.api_token, account_id=settings.account_id, base_url=settings.api_base_url)

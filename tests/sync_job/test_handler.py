@@ -16,7 +16,7 @@ from sync_command import WORKER, Sync
 from flagedge.errors import FlagedgeError, SettingsError
 from flagedge.settings import Secret
 from sync_job.deadline import OutOfTimeError
-from sync_job.handler import handler, is_signed
+from sync_job.handler import handler, is_signed_event
 
 SECRET = "the-webhook's-secret"
 SCHEDULED = {"source": "aws.scheduler", "detail-type": "Scheduled Event"}
@@ -98,13 +98,13 @@ def test_unsigned_webhook_touches_nothing(sync: Sync, headers: dict[str, str]) -
 def test_without_a_secret_no_webhook_is_signed() -> None:
     """An empty key would sign for everybody."""
     event = webhook("{}", **{"x-flagedge-signature": signature("{}", secret="")})
-    assert not is_signed(event, Secret(""), now_s=time.time())
+    assert not is_signed_event(event, Secret(""), now_s=time.time())
 
 
 def test_base64_body() -> None:
     """Function URLs pass binary bodies in base 64; the signature is over the bytes."""
     event = webhook(base64.b64encode(b"{}").decode(), **{"x-flagedge-signature": signature("{}")})
-    assert is_signed(event | {"isBase64Encoded": True}, Secret(SECRET), now_s=time.time())
+    assert is_signed_event(event | {"isBase64Encoded": True}, Secret(SECRET), now_s=time.time())
 
 
 def test_too_little_time(sync: Sync, capsys: pytest.CaptureFixture[str]) -> None:

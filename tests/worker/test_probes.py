@@ -14,7 +14,7 @@ from workerd import TestWorker
 from flagedge.settings import Secret
 from sync_job.compile import compile_plan
 from sync_job.decode import decode_state
-from sync_job.gate import sign
+from sync_job.signature import sign
 
 STATE = shop.shop_payload()
 CREDENTIAL = "clients/web-shop/clientCredentials/web"
