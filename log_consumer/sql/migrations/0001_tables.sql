@@ -60,7 +60,7 @@ create table resolve_counts (
     client varchar,
     client_credential varchar,
     flag varchar,
-    kind varchar,                     -- match, no_match or fallthrough
+    kind varchar,                     -- match, no_match or fallthrough; rule: either, upstream does not tell which
     reason varchar,
     rule varchar,
     variant varchar,
@@ -95,10 +95,12 @@ create table telemetry (
     seq bigint
 );
 
--- One row per message that landed. A redelivery finds its row and inserts nothing.
+-- One row per message that landed, by its key. A redelivery finds its row and inserts nothing. What is not ours has no
+-- key of its own: isolate is then the MD5 of its text, and seq 0, or, where nothing in the text is unique, when it was queued.
 create table ledger (
     isolate varchar,
     seq bigint,
+    format varchar,                   -- flagedge/1, flagedge/deployment/1 or upstream
     row_count bigint,
     dropped_count bigint,             -- messages this isolate gave up sending just before this one
     state_etag varchar,
@@ -119,4 +121,56 @@ create table rejected_messages (
     attempts integer,
     queued_at timestamp,
     rejected_at timestamp
+);
+
+-- What sync_job did: one row per deployment, refusal or return.
+create table deployments (
+    record_id varchar,
+    worker varchar,
+    outcome varchar,                  -- deployed, refused, returned or failed
+    reason varchar,                   -- in words; null where there is nothing to say
+    trigger varchar,                  -- schedule, command, webhook, rollback or override
+    actor varchar,
+    why varchar,                      -- the words that were given for it
+    started_at timestamp,
+    finished_at timestamp,
+    state_etag varchar,
+    previous_state_etag varchar,
+    version_id varchar,
+    previous_version_id varchar,
+    worker_version varchar,
+    settings_digest varchar,
+    timings_ms json,                  -- step to milliseconds
+    landed_at timestamp
+);
+
+-- What a deployment changed, field by field.
+create table flag_changes (
+    record_id varchar,
+    changed_at timestamp,
+    state_etag varchar,
+    flag varchar,
+    rule varchar,                     -- null when it is the flag itself
+    field varchar,
+    change varchar,                   -- added, removed or changed
+    old_value json,
+    new_value json,
+    text varchar
+);
+
+-- Which share of the units that reach a rule's buckets each assignment is given, by state. A state that is deployed
+-- again has its rows again, with another record_id.
+create table allocations (
+    record_id varchar,
+    allocated_at timestamp,
+    state_etag varchar,
+    worker varchar,
+    flag varchar,
+    rule varchar,
+    segment varchar,
+    targeting_key_selector varchar,
+    kind varchar,                     -- variant, client_default, fallthrough or unassigned
+    variant varchar,
+    assignment_id varchar,
+    share double                      -- 0 to 1
 );
