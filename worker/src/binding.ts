@@ -5,13 +5,11 @@
  * Source: `Flagship` of @cloudflare/workers-types.
  * @module
  */
-import { type Context, ContextError, isStruct } from "./context";
-import type { Evaluator } from "./evaluator";
-import type { FlagLog } from "./flag_log";
-import { type ErrorCode, findFlag, fromOpenFeature, notFound, valueOf } from "./flag_value";
-import { randomId } from "./ids";
+import { isStruct } from "./context";
+import { type ErrorCode, fromOpenFeature } from "./flag_value";
 import type { Origin } from "./message";
-import type { Client, Outcome, Plan } from "./plan";
+import type { OpenFeature } from "./openfeature";
+import type { Client, Plan } from "./plan";
 
 export type Kind = "boolean" | "string" | "number" | "object";
 
@@ -29,8 +27,7 @@ const ORIGIN: Origin = { source: "binding", sdk: "", sdkVersion: "", country: ""
 export class FlagBinding {
   constructor(
     private readonly plan: Plan,
-    private readonly evaluator: Evaluator,
-    private readonly log: FlagLog,
+    private readonly flags: OpenFeature,
   ) {}
 
   /** The client that a caller's binding names (a client or one of its credentials); the only one where there is one. */
@@ -64,24 +61,17 @@ export class FlagBinding {
     };
     const flagContext = context === undefined || context === null ? {} : context;
     if (!isStruct(flagContext)) return failed("INVALID_CONTEXT", "the context must be an object");
-    const found = findFlag(client, key);
-    if (found === null) return failed("FLAG_NOT_FOUND", notFound(key).errorDetails);
-    const attributes: Context = fromOpenFeature(flagContext);
-    const atMs = Date.now();
+    const caller = { client, applies: true, originOf: () => ORIGIN };
     try {
-      return await this.evaluator.evaluate(client, [found.view], attributes, execution, (resolution) => {
-        this.log.addResolve(resolution, atMs, execution, (latencyMicros) => {
-          return { client, origin: ORIGIN, resolveId: randomId(32), atMs, applies: true, latencyMicros };
-        });
-        const value = valueOf(resolution.outcomes[0] as Outcome, found.field, attributes);
-        if ("errorCode" in value) return failed(value.errorCode, value.errorDetails);
-        if (value.value === undefined) return { flagKey: key, value: fallback, reason: value.reason, variant: value.variant };
-        const parsed: unknown = JSON.parse(value.value);
-        if (typeof parsed !== kind) return failed("TYPE_MISMATCH", `flag ${key} is not a ${kind}`);
-        return { flagKey: key, value: parsed as Value, reason: value.reason, variant: value.variant };
-      });
+      const found = await this.flags.one(key, { ...caller, context: fromOpenFeature(flagContext), atMs: Date.now(), execution });
+      if ("errorCode" in found) return failed(found.errorCode, found.errorDetails);
+      const { reason, variant, value } = found;
+      if (value === undefined) return { flagKey: key, value: fallback, reason, variant };
+      const parsed: unknown = JSON.parse(value);
+      if (typeof parsed !== kind) return failed("TYPE_MISMATCH", `flag ${key} is not a ${kind}`);
+      return { flagKey: key, value: parsed as Value, reason, variant };
     } catch (error) {
-      return failed(error instanceof ContextError ? "INVALID_CONTEXT" : "GENERAL", String((error as Error).message));
+      return failed("GENERAL", String((error as Error).message));
     }
   }
 }

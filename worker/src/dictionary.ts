@@ -57,10 +57,6 @@ export class Dictionary<Key> {
   readonly #numbers = new Map<Key, number>();
   #text = "";
 
-  get count(): number {
-    return this.#numbers.size;
-  }
-
   get bytes(): number {
     return this.#text.length;
   }

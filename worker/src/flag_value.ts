@@ -39,6 +39,11 @@ export function findFlag(client: Client, key: string): FoundFlag | null {
   return view === undefined ? null : { view, field: name.slice(dot + 1) };
 }
 
+/** The HTTP status that a failure is answered with. */
+export function statusOf({ errorCode }: Failure): number {
+  return errorCode === "FLAG_NOT_FOUND" ? 404 : 400;
+}
+
 export function notFound(key: string): Failure {
   return { errorCode: "FLAG_NOT_FOUND", errorDetails: `flag ${key} is not among this client's flags` };
 }

@@ -4,16 +4,13 @@
  * Source: open-feature/protocol, service/openapi.yaml v0.3.0.
  * @module
  */
-import type { Caller, Callers } from "./callers";
+import type { Callers } from "./callers";
 import { type Context, ContextError, isStruct } from "./context";
-import type { Evaluator } from "./evaluator";
-import type { FlagLog } from "./flag_log";
-import { type ErrorCode, type Failure, type FlagValue, findFlag, fromOpenFeature, notFound, valueOf } from "./flag_value";
-import { randomId } from "./ids";
+import { type ErrorCode, type Failure, type FlagValue, fromOpenFeature, statusOf, valueOf } from "./flag_value";
 import type { Origin } from "./message";
+import type { OpenFeature, Question } from "./openfeature";
 import type { Outcome, Plan } from "./plan";
 import { notAllowed, readBody, Refusal } from "./refusal";
-import type { Resolution } from "./resolve";
 import { typedValues } from "./typed_value";
 
 const BULK = "/ofrep/v1/evaluate/flags";
@@ -24,23 +21,18 @@ export const OFREP_HEADERS: Readonly<Record<string, string>> = {
   "access-control-expose-headers": "etag, retry-after",
 };
 
-/** What is answered; the body is empty for 304. */
+/** What is answered; a 304 has no body. */
 export interface OfrepAnswer {
   readonly status: number;
-  readonly body: string;
+  readonly body: string | null;
   readonly headers?: Readonly<Record<string, string>>;
-}
-
-interface Evaluation extends Caller {
-  readonly context: Context;
 }
 
 export class Ofrep {
   constructor(
     private readonly plan: Plan,
     private readonly callers: Callers,
-    private readonly evaluator: Evaluator,
-    private readonly log: FlagLog,
+    private readonly flags: OpenFeature,
     private readonly originOf: (request: Request) => Origin,
   ) {}
 
@@ -54,60 +46,41 @@ export class Ofrep {
     if (request.method !== "POST") throw notAllowed("POST");
     const atMs = Date.now();
     try {
-      const caller = await this.#read(request);
-      if (key === null) return await this.#answerAll(request, caller, atMs, execution);
-      return await this.#answerOne(request, caller, key, atMs, execution);
+      const question = await this.#read(request, atMs, execution);
+      if (key === null) return await this.#answerAll(request.headers.get("if-none-match"), question);
+      return await this.#answerOne(key, question);
     } catch (error) {
       return refused(key, error);
     }
   }
 
-  async #read(request: Request): Promise<Evaluation> {
+  async #read(request: Request, atMs: number, execution: ExecutionContext): Promise<Question> {
     const body = await readBody(request);
-    return { ...(await this.callers.of(request)), context: readContext(body) };
+    const caller = await this.callers.of(request);
+    return { ...caller, context: readContext(body), atMs, execution, originOf: () => this.originOf(request) };
   }
 
-  #answerOne(
-    request: Request,
-    caller: Evaluation,
-    key: string,
-    atMs: number,
-    execution: ExecutionContext,
-  ): OfrepAnswer | Promise<OfrepAnswer> {
-    const found = findFlag(caller.client, key);
-    if (found === null) return failed(404, key, notFound(key));
-    return this.evaluator.evaluate(caller.client, [found.view], caller.context, execution, (resolution) => {
-      this.#tell(request, caller, resolution, atMs, execution);
-      const value = valueOf(resolution.outcomes[0] as Outcome, found.field, caller.context);
-      if (!("errorCode" in value)) return { status: 200, body: success(key, value) };
-      return failed(value.errorCode === "FLAG_NOT_FOUND" ? 404 : 400, key, value);
-    });
+  async #answerOne(key: string, question: Question): Promise<OfrepAnswer> {
+    const value = await this.flags.one(key, question);
+    return "errorCode" in value ? { status: statusOf(value), body: failure(key, value) } : { status: 200, body: success(key, value) };
   }
 
-  async #answerAll(request: Request, caller: Evaluation, atMs: number, execution: ExecutionContext): Promise<OfrepAnswer> {
-    const etag = await this.#etagOf(caller);
+  async #answerAll(known: string | null, question: Question): Promise<OfrepAnswer> {
+    const etag = await this.#etagOf(question);
     const headers = { etag };
-    if (matches(request.headers.get("if-none-match"), etag)) return { status: 304, body: "", headers };
-    const { client, context } = caller;
-    return this.evaluator.evaluate(client, client.views, context, execution, (resolution) => {
-      this.#tell(request, caller, resolution, atMs, execution);
+    if (matches(known, etag)) return { status: 304, body: null, headers };
+    return this.flags.all(question, ({ count, outcomes }) => {
       const items: string[] = [];
-      for (let i = 0; i < resolution.count; i++) addItems(items, resolution.outcomes[i] as Outcome, context);
+      for (let i = 0; i < count; i++) addItems(items, outcomes[i] as Outcome, question.context);
       return { status: 200, body: `{"flags":[${items.join()}]}`, headers };
     });
   }
 
   /** Of the state, the client and the context: what an answer depends on. */
-  async #etagOf({ client, context }: Evaluation): Promise<string> {
+  async #etagOf({ client, context }: Question): Promise<string> {
     const text = JSON.stringify([client.credential, canonical(context)]);
     const digest = await crypto.subtle.digest("SHA-256", new TextEncoder().encode(text));
     return `"${this.plan.etag.replace(/^W\/|"/g, "")}.${new Uint8Array(digest).toHex().slice(0, 16)}"`;
-  }
-
-  #tell(request: Request, { client, applies }: Evaluation, resolution: Resolution, atMs: number, execution: ExecutionContext): void {
-    this.log.addResolve(resolution, atMs, execution, (latencyMicros) => {
-      return { client, origin: this.originOf(request), resolveId: randomId(32), atMs, applies, latencyMicros };
-    });
   }
 }
 
@@ -159,7 +132,7 @@ function addItems(items: string[], outcome: Outcome, context: Context): void {
   const key = outcome.flag.name.replace(/^flags\//, "");
   const whole = valueOf(outcome, "", context);
   if ("errorCode" in whole) {
-    items.push(failed(400, key, whole).body);
+    items.push(failure(key, whole));
     return;
   }
   items.push(success(key, whole));
@@ -167,15 +140,15 @@ function addItems(items: string[], outcome: Outcome, context: Context): void {
   for (const [field, value] of typedValues(outcome)) if (field !== "") items.push(success(`${key}.${field}`, { ...whole, value }));
 }
 
-function failed(status: number, key: string | null, { errorCode, errorDetails }: Failure): OfrepAnswer {
-  return { status, body: JSON.stringify({ ...(key === null ? {} : { key }), errorCode, errorDetails }) };
+function failure(key: string | null, { errorCode, errorDetails }: Failure): string {
+  return JSON.stringify({ ...(key === null ? {} : { key }), errorCode, errorDetails });
 }
 
 const CODES: ReadonlySet<string> = new Set<ErrorCode>(["PARSE_ERROR", "TARGETING_KEY_MISSING", "INVALID_CONTEXT", "FLAG_NOT_FOUND", "GENERAL"]);
 
 function refused(key: string | null, error: unknown): OfrepAnswer {
-  if (error instanceof ContextError) return failed(400, key, { errorCode: "INVALID_CONTEXT", errorDetails: error.message });
+  if (error instanceof ContextError) return { status: 400, body: failure(key, { errorCode: "INVALID_CONTEXT", errorDetails: error.message }) };
   if (!(error instanceof Refusal)) throw error;
   const errorCode = CODES.has(error.code) ? (error.code as ErrorCode) : "GENERAL";
-  return failed(error.status, key, { errorCode, errorDetails: error.message });
+  return { status: error.status, body: failure(key, { errorCode, errorDetails: error.message }) };
 }

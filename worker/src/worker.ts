@@ -16,6 +16,7 @@ import { randomId } from "./ids";
 import { renderMetrics } from "./metrics";
 import type { Origin } from "./message";
 import { Ofrep, OFREP_HEADERS } from "./ofrep";
+import { OpenFeature } from "./openfeature";
 import type { Client, Plan } from "./plan";
 import { Prober } from "./probe";
 import { allow, notAllowed, readBody, Refusal } from "./refusal";
@@ -58,11 +59,12 @@ export class FlagWorker {
     this.#clients = new Clients(plan);
     this.#evaluator = new Evaluator(plan, materializations, this.#settings.materializationTtlSeconds);
     this.#log = new FlagLog(plan, this.#settings, queueOf(env), this.#metricsKv, this.#hasMaterializations);
-    this.binding = new FlagBinding(plan, this.#evaluator, this.#log);
+    const flags = new OpenFeature(this.#evaluator, this.#log);
+    this.binding = new FlagBinding(plan, flags);
     const ofrepOrigin = (request: Request) => originOf(request, "ofrep", NO_SDK);
     const callers = new Callers(this.#clients, this.#settings.ofrepClients);
-    this.#ofrep = new Ofrep(plan, callers, this.#evaluator, this.#log, ofrepOrigin);
-    this.#flagship = new Flagship(callers, this.#evaluator, this.#log, ofrepOrigin);
+    this.#ofrep = new Ofrep(plan, callers, flags, ofrepOrigin);
+    this.#flagship = new Flagship(callers, flags, ofrepOrigin);
     this.#prober = new Prober(plan, this.#settings);
     this.#tokens = new TokenBox(this.#settings.tokens);
     this.#cors = new Cors(this.#settings.allowedOrigin);
@@ -99,7 +101,7 @@ export class FlagWorker {
     const path = pathOf(request.url);
     const isOfrep = Ofrep.handles(path);
     const isFlagship = Flagship.handles(path);
-    if (request.method === "OPTIONS") return this.#empty(request, isOfrep || isFlagship ? OFREP_HEADERS : {});
+    if (request.method === "OPTIONS") return this.#respond(request, null, 200, isOfrep || isFlagship ? OFREP_HEADERS : {});
     if (isOfrep) return this.#answerOfrep(request, path, context);
     if (isFlagship) {
       const [status, body] = await this.#flagship.answer(request, context);
@@ -115,7 +117,7 @@ export class FlagWorker {
         return this.#json(request, await this.#prober.answer(request, await readBody(request)));
       case "/v1/telemetry:upload":
         allow(request, "POST");
-        return this.#empty(request);
+        return this.#respond(request, null);
       case "/metrics":
         allow(request, "GET");
         return this.#renderMetrics(request);
@@ -232,14 +234,7 @@ export class FlagWorker {
 
   async #answerOfrep(request: Request, path: string, context: ExecutionContext): Promise<Response> {
     const { status, body, headers } = await this.#ofrep.answer(request, path, context);
-    const all = { ...OFREP_HEADERS, ...headers };
-    return body === "" ? this.#empty(request, all, status) : this.#json(request, body, status, all);
-  }
-
-  #empty(request: Request, headers: Readonly<Record<string, string>> = {}, status = 200): Response {
-    const all = new Headers(this.#cors.headersFor(request));
-    for (const [name, value] of Object.entries(headers)) all.set(name, value);
-    return new Response(null, { status, headers: all });
+    return this.#respond(request, body, status, { ...OFREP_HEADERS, ...headers });
   }
 
   /** As `#json`, for the answer that there are most of. */
@@ -247,10 +242,15 @@ export class FlagWorker {
     return new Response(body, { headers: this.#cors.headersFor(request) });
   }
 
+  /** An answer with a body; to HEAD without it. */
   #json(request: Request, body: string, status = 200, headers: Readonly<Record<string, string>> = {}): Response {
+    return this.#respond(request, request.method === "HEAD" ? null : body, status, headers);
+  }
+
+  #respond(request: Request, body: string | null, status = 200, headers: Readonly<Record<string, string>> = {}): Response {
     const all = new Headers(this.#cors.headersFor(request));
     for (const [name, value] of Object.entries(headers)) all.set(name, value);
-    return new Response(request.method === "HEAD" ? null : body, { status, headers: all });
+    return new Response(body, { status, headers: all });
   }
 }
 
