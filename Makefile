@@ -44,6 +44,9 @@ bench-drain: $(READY) ## the consumer per CPU-second, beside DuckDB's own read_j
 bench-sync: $(READY) ## a run that finds nothing, one that deploys, and the compiling of a large state
 	@PYTHONPATH=tests $(BIN)/python -m bench.sync
 
+package: $(READY) ## what is deployed, in dist/: our wheel, and a zip for each AWS Lambda function; sizes and digests
+	@$(BIN)/python -m infra.package
+
 worker: $(BUNDLE) ## build the Worker into sync_job/bundle
 
 format: $(PYTHON_READY) ## format the Python code
@@ -91,4 +94,4 @@ $(BUNDLE): $(WORKER_SOURCES) $(NODE_READY)
 $(TEST_BUNDLE): $(WORKER_SOURCES) worker/test/entry.ts $(NODE_READY)
 	@cd worker && node build.mjs --test
 
-.PHONY: help demo test check test-faults fuzz-resolve bench-resolve bench-state bench-drain bench-sync worker format proto lock clean
+.PHONY: help demo test check test-faults fuzz-resolve bench-resolve bench-state bench-drain bench-sync package worker format proto lock clean

@@ -178,7 +178,7 @@ class _Run:
         deadline.require(2 * UPLOAD_S, step="deploy")
         lease.renew()
         ensure_queue(self.api, self.settings, adopt=self.options.adopt)
-        upload = upload.with_bindings(namespace_bindings(ensure_namespaces(self.api, worker)))
+        upload = upload.with_bindings(namespace_bindings(ensure_namespaces(self.api, self.settings)))
         secrets = {CLIENT_SECRET_NAME: self.settings.client_secret, **keys.bound}
         address = find_address(self.api, worker)
         gate = open_gate(self.settings, address, decoded, plan.etag)

@@ -75,6 +75,8 @@ class SyncSettings:
     force: bool = False
     no_deploy: bool = False
     """Fetch, check and compile, and write nothing."""
+    make_resources: bool = True
+    """Whether queues, pull consumer and KV namespaces are made if absent; else others do."""
     lease: str = ""
     """Where runs exclude each other: see lease.py."""
     webhook_secret: Secret = Secret("")  # noqa: RUF009
@@ -159,6 +161,7 @@ def _sync(reader: SettingsReader) -> SyncSettings:
         ),
         force=reader.switch("FORCE_DEPLOY"),
         no_deploy=reader.switch("NO_DEPLOY"),
+        make_resources=reader.boolean("MAKE_RESOURCES", default=True),
         lease=_lease(reader),
         webhook_secret=reader.secret("WEBHOOK_SECRET"),
         probe=reader.choice("PROBE", "on", ("on", "off")) == "on",
