@@ -6,7 +6,6 @@ give the same bytes. docs/plan.md describes the format.
 
 from __future__ import annotations
 
-import hashlib
 import json
 from collections.abc import Iterator
 from typing import Any
@@ -80,7 +79,7 @@ class _PlanCompiler:
     # Clients
 
     def _credentials(self) -> dict[str, tuple[state_pb2.Client, state_pb2.ClientCredential]]:
-        """Secret → its client and credential; a later entry replaces an earlier one."""
+        """Digest of a secret → its client and credential; a later entry replaces an earlier one."""
         return {
             credential.client_secret.secret: (client, credential)
             for client in self._state.clients
@@ -99,7 +98,7 @@ class _PlanCompiler:
         compiled: dict[str, Json] = {
             "client": client.name,
             "client_credential": credential.name,
-            "secret_sha256": hashlib.sha256(credential.client_secret.secret.encode()).hexdigest(),
+            "secret_sha256": credential.client_secret.secret,
             "flags": [
                 self._flag_view(flag, numbers[name], environments)
                 for name, flag in flags.items()

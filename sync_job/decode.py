@@ -1,10 +1,14 @@
 """From the CDN's bytes to a resolver state: decrypt, decode, and refuse what cannot be one.
 
+Nobody behind this needs the clients' secrets, only their SHA-256: it takes their place here, so that a state can be
+shown, kept and compiled again without being a secret itself.
+
 Source: `ClientResolverState` (CDN payload); the encrypted form is AES-256-GCM, nonce (12 bytes) || ciphertext || tag.
 """
 
 from __future__ import annotations
 
+import hashlib
 from dataclasses import dataclass, field
 
 from google.protobuf.message import DecodeError as ProtobufDecodeError
@@ -19,11 +23,18 @@ _TAG_BYTES = 16
 
 @dataclass(frozen=True, slots=True)
 class DecodedState:
-    """A resolver state and the account it belongs to (bare id)."""
+    """A resolver state and the account it belongs to (bare id); each client secret is its `digest_secret`."""
 
     account: str
     resolver_state: state_pb2.ResolverState = field(repr=False)
-    """It holds the clients' secrets."""
+
+
+def digest_secret(secret: str) -> str:
+    """What stands for a client secret in a decoded state and in the plan."""
+    return hashlib.sha256(secret.encode()).hexdigest()
+
+
+NO_SECRET = digest_secret("")
 
 
 def decrypt_state(data: bytes, key_hex: Secret) -> bytes:
@@ -68,4 +79,7 @@ def decode_state(data: bytes) -> DecodedState:
             "the state names no account or holds no flags",
             hint="It is encrypted (set STATE_ENCRYPTION_KEY) or not a ClientResolverState",
         )
+    for credential in state.client_credentials:
+        if credential.HasField("client_secret"):
+            credential.client_secret.secret = digest_secret(credential.client_secret.secret)
     return DecodedState(envelope.account, state)

@@ -95,12 +95,17 @@ class Gate:
     def _compare(self, client: httpx.Client) -> Proof:
         # Imported late, with protobuf: a run that finds nothing to do proves nothing.
         from sync_job.contexts import sample_contexts  # noqa: PLC0415
+        from sync_job.decode import NO_SECRET  # noqa: PLC0415
         from sync_job.official import OfficialResolver, flags_of_answer, is_installed  # noqa: PLC0415
 
         official = OfficialResolver(self.decoded) if is_installed() else None
         state = self.decoded.resolver_state
-        credentials = [each for each in state.client_credentials if each.client_secret.secret]
-        secrets = {each.name: each.client_secret.secret for each in credentials}
+        # The official resolver holds the same state, so there too a secret is what stands for it.
+        secrets = {
+            each.name: each.client_secret.secret
+            for each in state.client_credentials
+            if each.HasField("client_secret") and each.client_secret.secret != NO_SECRET
+        }
         asked_count = compared_count = 0
         contexts = sample_contexts(state, self.context_count, seed=_seed(self.etag))
         for requests in _batches([(name, context) for name in sorted(secrets) for context in contexts]):

@@ -15,6 +15,7 @@ from flagedge.errors import SettingsError
 from flagedge.logs import LEVELS
 from flagedge.references import resolve_references
 from flagedge.settings import Secret, SettingInForce, SettingsReader, decode_base64, is_reference
+from sync_job.archive_store import OFF, open_store
 from sync_job.findings import Finding
 from sync_job.lease import open_lease
 from sync_job.token_keys import KEY_BYTES
@@ -29,6 +30,7 @@ NAMESPACES = {
 }
 """By switch: the binding of a KV namespace, and the namespace's title before its prefix."""
 TOKEN_TTL_S = 30 * 86_400
+ARCHIVE_RETENTION_DAYS = 90
 FORMATS = ("flagedge", "upstream")
 
 
@@ -79,6 +81,10 @@ class SyncSettings:
     """Whether queues, pull consumer and KV namespaces are made if absent; else others do."""
     lease: str = ""
     """Where runs exclude each other: see lease.py."""
+    archive: str = OFF
+    """Where deployed states are kept: see archive_store.py."""
+    archive_retention_days: int = ARCHIVE_RETENTION_DAYS
+    """How long after they were superseded."""
     webhook_secret: Secret = Secret("")  # noqa: RUF009
     probe: bool = True
     """Whether a version is asked before it gets traffic."""
@@ -163,6 +169,10 @@ def _sync(reader: SettingsReader) -> SyncSettings:
         no_deploy=reader.switch("NO_DEPLOY"),
         make_resources=reader.boolean("MAKE_RESOURCES", default=True),
         lease=_lease(reader),
+        archive=_archive(reader),
+        archive_retention_days=reader.whole_number(
+            "ARCHIVE_RETENTION_DAYS", ARCHIVE_RETENTION_DAYS, low=1, high=36_500
+        ),
         webhook_secret=reader.secret("WEBHOOK_SECRET"),
         probe=reader.choice("PROBE", "on", ("on", "off")) == "on",
         probe_url=reader.url("PROBE_URL"),
@@ -219,6 +229,16 @@ def _lease(reader: SettingsReader) -> str:
     except SettingsError as exc:
         for problem in exc.problems:
             reader.problem(f"LEASE: {problem}")
+    return where
+
+
+def _archive(reader: SettingsReader) -> str:
+    where = reader.text("STATE_ARCHIVE")
+    try:
+        open_store(where)
+    except SettingsError as exc:
+        for problem in exc.problems:
+            reader.problem(f"STATE_ARCHIVE: {problem}")
     return where
 
 

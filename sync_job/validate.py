@@ -30,7 +30,7 @@ from flagedge.errors import DecodeError
 from flagedge.settings import Secret
 from flagedge.wire import state_pb2
 from sync_job.bitsets import gunzip_strictly
-from sync_job.decode import DecodedState
+from sync_job.decode import NO_SECRET, DecodedState, digest_secret
 from sync_job.fields import all_new_fields, allocated_share, new_fields
 from sync_job.findings import ISOLATE_MAX_BYTES, WORKER_MAX_BYTES, Finding, Found, Note
 from sync_job.fragments import NotFiniteError, struct_json
@@ -101,13 +101,13 @@ def _check_clients(state: state_pb2.ResolverState, client_secret: Secret, found:
     owners = _secret_owners(state, found)
     if not any(owners):
         found.add(Finding.SECRET_MISSING)
-    elif client_secret and client_secret.reveal() not in owners:
+    elif client_secret and digest_secret(client_secret.reveal()) not in owners:
         found.add(Finding.SECRET_UNKNOWN)
     return {client for client, _ in owners.values()}
 
 
 def _secret_owners(state: state_pb2.ResolverState, found: Found) -> dict[str, tuple[str, str]]:
-    """Client and credential by secret; a later credential takes a secret from an earlier one."""
+    """Client and credential by digest of a secret; a later credential takes a secret from an earlier one."""
     owners: dict[str, tuple[str, str]] = {}
     secrets = [credential for credential in state.client_credentials if credential.HasField("client_secret")]
     for client in state.clients:
@@ -119,7 +119,7 @@ def _secret_owners(state: state_pb2.ResolverState, found: Found) -> dict[str, tu
                 owners[secret] = owner
     clients = {client.name for client in state.clients}
     for credential in secrets:
-        if not credential.client_secret.secret:
+        if credential.client_secret.secret == NO_SECRET:
             found.add(Finding.SECRET_EMPTY, credential.name)
         if "/".join(credential.name.split("/")[:2]) not in clients:
             found.add(Finding.CREDENTIAL_LOST, credential.name)

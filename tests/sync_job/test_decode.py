@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from flagedge.errors import DecodeError
 from flagedge.settings import Secret
 from flagedge.wire.state_pb2 import ClientResolverState
-from sync_job.decode import decode_state, decrypt_state
+from sync_job.decode import decode_state, decrypt_state, digest_secret
 
 KEY = "ab" * 32
 
@@ -61,7 +61,7 @@ def test_a_page_is_told_by_its_failure_to_decode() -> None:
     built.clients[0].name = "clients/" + "c" * (60 - len(built.SerializeToString()) + 1)
     data = payload(built)
     assert data.startswith(b"\n<")
-    assert decode_state(data).resolver_state == built
+    assert decode_state(data).resolver_state.clients == built.clients
 
 
 def test_decrypt() -> None:
@@ -72,3 +72,11 @@ def test_decrypt() -> None:
         with pytest.raises(DecodeError) as caught:
             decrypt_state(damaged, Secret(KEY))
         assert KEY not in str(caught.value)
+
+
+def test_a_decoded_state_holds_no_secret() -> None:
+    """A client secret is replaced by its SHA-256, by which the plan knows the client."""
+    decoded = decode_state(shop.shop_payload())
+    assert shop.WEB_SECRET.encode() not in decoded.resolver_state.SerializeToString()
+    digests = {each.client_secret.secret for each in decoded.resolver_state.client_credentials}
+    assert digests == {digest_secret(shop.WEB_SECRET), digest_secret(shop.MOBILE_SECRET)}

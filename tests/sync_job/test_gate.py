@@ -19,7 +19,7 @@ import sync_job.assemble
 from sync_job import compile as compiler
 from sync_job import gate as gate_module
 from sync_job.contexts import sample_contexts
-from sync_job.decode import decode_state
+from sync_job.decode import decode_state, digest_secret
 from sync_job.official import OfficialResolver
 
 
@@ -170,7 +170,9 @@ def test_contexts_tell_the_rules_apart() -> None:
     decoded = decode_state(shop.shop_payload())
     official = OfficialResolver(decoded)
     decided: dict[str, set[str]] = {}
+    secret = digest_secret(shop.WEB_SECRET)
     for context in sample_contexts(decoded.resolver_state, 300, seed=1):
-        for flag, answer in official.resolve(shop.WEB_SECRET, context, ()).items():
+        for flag, answer in official.resolve(secret, context, ()).items():
             decided.setdefault(flag, set()).add(answer.get("variant", answer["reason"]))
+    assert len(decided) == 6
     assert all(len(answers) > 1 for answers in decided.values()), decided
