@@ -1,11 +1,12 @@
 """Loads a batch: the raw answers of pulls go to DuckDB as parameters and are decoded there, all messages at once.
 
-    stage.sql  decode.sql  judge.sql          outside the transaction, in temporary tables
-    claim.sql  reject.sql  exposures.sql …    inside it: ledger, rejected messages, rows
+    stage.sql  decode.sql  judge….sql           outside the transaction, in temporary tables
+    claim.sql  reject.sql  FORM/TABLE.sql …     inside it: ledger, rejected messages, rows
 
-Source of the message: docs/log-format.md. Every statement is planned anew for the batch that it runs on, although
-planning costs 30 ms a batch: a prepared plan keeps trusting the statistics of the batch that it was made for,
-and has been seen to lose rows of later ones without an error.
+A message is of one of three forms, which are folders of statements: flag_log and record are ours
+(docs/log-format.md), upstream is what the official Worker writes. Every statement is planned anew for the batch that
+it runs on, although planning costs 30 ms a batch: a prepared plan keeps trusting the statistics of the batch that it
+was made for, and has been seen to lose rows of later ones without an error.
 """
 
 from __future__ import annotations
@@ -23,15 +24,29 @@ import duckdb
 from flagedge.errors import DecodeError
 
 SQL = Path(__file__).parent / "sql"
-STAGES = ("decode", "judge")
-ROW_TABLES = ("exposures", "fallthrough_exposures", "resolve_counts", "context_schemas", "telemetry")
+JUDGES = {None: "judge", "flag_log": "judge", "upstream": "judge_upstream", "record": "judge_records"}
+FORMS = ("flag_log", "upstream", "record")
+ROW_TABLES = (
+    "exposures",
+    "fallthrough_exposures",
+    "resolve_counts",
+    "context_schemas",
+    "telemetry",
+    "deployments",
+    "flag_changes",
+    "allocations",
+)
+# Those whose rows are counted twice, by what wrote them and by held.sql.
+HELD = ("exposures", "fallthrough_exposures", "resolve_counts", "deployments", "flag_changes", "allocations")
 
 
 @dataclass(frozen=True, slots=True)
 class Batch:
     """What pulls brought, decoded and waiting in temporary tables."""
 
+    answers: tuple[str, ...]
     lease_ids: tuple[str, ...]  # in the order of the answers; every message has one
+    forms: tuple[str, ...]  # of its messages
     rejected_count: int
     message_bytes: int
     landed_at: datetime
@@ -57,18 +72,20 @@ def make_stage(connection: duckdb.DuckDBPyConnection) -> None:
         connection.execute(statement)
 
 
-def decode(connection: duckdb.DuckDBPyConnection, answers: Sequence[str], *, now: datetime) -> Batch:
+def decode(
+    connection: duckdb.DuckDBPyConnection, answers: Sequence[str], *, now: datetime, keeps_text: bool = False
+) -> Batch:
     """Decode the answers of one or more pulls into the temporary tables, over what an earlier batch left there.
 
-    Raises DecodeError when one is no list of messages with ids and leases; a bad message is only marked.
+    `keeps_text` keeps the texts of messages too, for the outbox. Raises DecodeError when an answer is no list of
+    messages with ids and leases; a bad message is only marked.
     """
     clear_stage(connection)
-    # One list as the parameter would be copied string by string, at twice the cost.
-    rows = ", ".join(f"({number}, ${number + 1})" for number in range(len(answers)))
-    connection.execute(f"insert into answers values {rows}", list(answers))  # noqa: S608 - names of parameters
     try:
-        for name in STAGES:
-            connection.execute(read_sql(name))
+        _execute(connection, "decode", answers=answers, keeps_text=keeps_text)
+        found = connection.execute("select distinct form from decoded").fetchall()
+        for judge in sorted({JUDGES[form] for (form,) in found}):
+            _execute(connection, judge)
     except (duckdb.InvalidInputException, duckdb.ConversionException) as exc:
         raise DecodeError("the queue's answer to a pull is not JSON", hint="Nothing was acked") from exc
     lease_ids, nameless_count, rejected_count, message_bytes = _fetch_one(
@@ -79,51 +96,71 @@ def decode(connection: duckdb.DuckDBPyConnection, answers: Sequence[str], *, now
     )
     if nameless_count:
         raise DecodeError("the queue's answer to a pull has no messages with ids", hint="Nothing was acked")
-    return Batch(tuple(lease_ids), rejected_count=rejected_count, message_bytes=message_bytes, landed_at=now)
+    forms = tuple(form for form in FORMS if (form,) in found)
+    return Batch(tuple(answers), tuple(lease_ids), forms, rejected_count, message_bytes, landed_at=now)
 
 
-def load(connection: duckdb.DuckDBPyConnection, batch: Batch) -> Loaded:
+def load(connection: duckdb.DuckDBPyConnection, batch: Batch, *, fills_outbox: bool = False) -> Loaded:
     """Write the decoded batch; to be called inside a transaction. Loading a message again only counts it.
 
     Raises DecodeError, for the transaction to be rolled back, when other rows were written than the messages hold.
     """
-    claimed = connection.execute(read_sql("claim"), [batch.landed_at]).fetchall()
-    duplicate_count = batch.message_count - batch.rejected_count - len(claimed)
+    keys = _execute(connection, "claim", landed_at=batch.landed_at).fetchall()
+    claimed = json.dumps(keys)
+    duplicate_count = batch.message_count - batch.rejected_count - len(keys)
     if batch.rejected_count:
-        connection.execute(read_sql("reject"), [batch.landed_at])
+        _execute(connection, "reject", answers=batch.answers, landed_at=batch.landed_at)
     if duplicate_count:
-        connection.execute(read_sql("count_duplicates"), [json.dumps(claimed)])
+        _execute(connection, "count_duplicates", claimed=claimed)
     if duplicate_count or batch.rejected_count:
-        connection.execute(read_sql("keep_claimed"), [json.dumps(claimed)])
-    rows = {name: int(_fetch_one(connection, read_sql(name))[0]) for name in ROW_TABLES}
-    _verify(connection, rows, loaded_count=len(claimed))
-    return Loaded(rows, len(claimed), duplicate_count=duplicate_count, rejected_count=batch.rejected_count)
+        _execute(connection, "keep_claimed", claimed=claimed)
+    if fills_outbox:
+        _execute(connection, "../outbox/fill", landed_at=batch.landed_at)
+    rows = dict.fromkeys(ROW_TABLES, 0)
+    for form in batch.forms:
+        for table in _tables_of(form):
+            written = _execute(connection, f"{form}/{table}", landed_at=batch.landed_at).fetchone()
+            rows[table] += int(written[0]) if written else 0
+    _verify(connection, rows, loaded_count=len(keys))
+    return Loaded(rows, len(keys), duplicate_count=duplicate_count, rejected_count=batch.rejected_count)
 
 
 def clear_stage(connection: duckdb.DuckDBPyConnection) -> None:
     """Empty the temporary tables. Truncating alone keeps their memory; the checkpoint gives it back."""
-    for table in ("answers", "decoded", "judged"):
+    for table in ("decoded", "judged"):
         connection.execute(f"truncate {table}")
     connection.execute("checkpoint temp")
 
 
 def _verify(connection: duckdb.DuckDBPyConnection, rows: dict[str, int], *, loaded_count: int) -> None:
     """Hold what was written against what the messages hold, by a statement that shares nothing with the writing."""
-    held = _fetch_one(
-        connection,
-        "select count(*), coalesce(sum(len(exposures.outcome)), 0), "
-        "coalesce(sum(len(fallthroughs.outcome)), 0), coalesce(sum(len(counts.outcome)), 0) "
-        "from decoded",
-    )
-    written = (loaded_count, rows["exposures"], rows["fallthrough_exposures"], rows["resolve_counts"])
+    held = _fetch_one(connection, read_sql("held"))
+    written = (loaded_count, *(rows[table] for table in HELD))
     if held != written:
         raise DecodeError(f"messages and rows held {held} but {written} were written", hint="Nothing was acked")
+
+
+def _execute(connection: duckdb.DuckDBPyConnection, name: str, **values: Any) -> duckdb.DuckDBPyConnection:
+    """Run a file with those of `values` that it names; `answers` stands for its numbered rows."""
+    statement = read_sql(name)
+    parameters = {key: value for key, value in values.items() if f"${key}" in statement}
+    if answers := parameters.pop("answers", ()):
+        # One list as the parameter would be copied string by string, at twice the cost.
+        rows = ", ".join(f"({number}, $answer_{number})" for number in range(len(answers)))
+        statement = statement.replace("(values $answers)", f"(values {rows})")
+        parameters |= {f"answer_{number}": answer for number, answer in enumerate(answers)}
+    return connection.execute(statement, parameters)
 
 
 def _fetch_one(connection: duckdb.DuckDBPyConnection, statement: str) -> tuple[Any, ...]:
     row = connection.execute(statement).fetchone()
     assert row is not None
     return row
+
+
+@cache
+def _tables_of(form: str) -> tuple[str, ...]:
+    return tuple(table for table in ROW_TABLES if (SQL / "load" / form / f"{table}.sql").exists())
 
 
 @cache

@@ -56,3 +56,17 @@ def test_duplicates_and_late_ones(deliver: Deliver, store: Store) -> None:
     """A redelivery counts as one; a message that landed over an hour after it was sent is late."""
     deliver(sent(0), sent(0), sent(1, hours_ago=3.5))
     assert health(store) == [(1, 1, 0, 0, 0, 1, 1), (1, 1, 1, 0, 0, 0, 0)]
+
+
+def test_the_tail_is_bounded(deliver: Deliver, store: Store) -> None:
+    """Two messages a second, for ten seconds: what 13 s more would bring, and one. A single message: one."""
+    deliver(*(sent(seq, hours_ago=(100 - seq / 2) / 3600) for seq in range(21)), sent(0, isolate="two"))
+    assert ask(store, "select sum(open_stream_count), sum(unconfirmed_count) from delivery_health") == [(2, 1 + 26 + 1)]
+
+
+def test_upstreams_messages_count_as_landed(deliver: Deliver, store: Store) -> None:
+    """They have no numbers, so nothing can be missing between them."""
+    text = '{"flagAssigned": [{"resolveId": "r", "flags": [{"flag": "flags/a", "defaultAssignment": {}}]}]}'
+    deliver(text, text)
+    columns = "expected_count, landed_count, duplicate_count, missing_count, open_stream_count, unconfirmed_count"
+    assert ask(store, f"select {columns} from delivery_health") == [(1, 1, 1, 0, 0, 0)]

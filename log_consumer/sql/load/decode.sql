@@ -1,33 +1,54 @@
--- Fills `decoded` from `answers`: each message is decoded here, once.
--- Source: docs/log-format.md (the message), Cloudflare's queue API (the envelope and the coding of bodies).
+-- $answers: numbered texts. $keeps_text: whether the text of a message will be wanted again. Fills `decoded` from the
+-- answers to pulls: each message is decoded here, once.
+-- Source: docs/log-format.md (ours), proto/flagedge/wire/logs.proto (upstream's), Cloudflare's queue API (the envelope
+-- and the coding of bodies).
 insert into decoded
 with
+answers(number, text) as (values $answers),
 unpacked as (
     select
         * exclude (plain),
-        -- A json body may be a JSON string that holds the JSON.
+        -- A json body may be a JSON string that holds the JSON: upstream's always is.
         case when plain[1] = '"' then try(from_json(plain, '"VARCHAR"')) else plain end as text
     from (
         select
             *,
             -- text comes plain; json and bytes come as base64, or (seen) as they are.
             case content_type when 'text' then body else coalesce(try(decode(from_base64(body))), body) end as plain
-        from pulled
+        from pulled('answers')
     )
+),
+sound as (
+    select
+        * replace (if(contains(text, '\ud') or contains(text, '\uD'), without_lone_surrogates(text), text) as text),
+        text as raw_text
+    from unpacked
+),
+ours as (
+    select *, decode_message(if(contains(text, '"flagedge/'), text, null)) as message
+    from sound
+),
+spelt_out as (
+    select *, decode_upstream(if(message.format is null, text, null)) as upstream
+    from ours
 )
 select
     delivery,
     message_id,
     lease_id,
-    bytes,
-    message is not null,
+    strlen(text),
+    queued_at,
+    if($keeps_text, raw_text, null),
+    message is not null or upstream is not null,
+    case
+        when message.format = '"flagedge/1"' then 'flag_log'
+        when message.format = '"flagedge/deployment/1"' then 'record'
+        when coalesce(
+            upstream.flagAssigned::json, upstream.flagResolveInfo::json, upstream.clientResolveInfo::json,
+            upstream.telemetryData
+        ) is not null and upstream_whole(text, upstream) then 'upstream'
+    end as form,
+    if(message.format is null, digest(raw_text, upstream, message_id), null),
+    upstream,
     unnest(message)
-from (
-    select
-        *,
-        strlen(text) as bytes,
-        decode_message(
-            if(contains(text, '\ud') or contains(text, '\uD'), without_lone_surrogates(text), text)
-        ) as message
-    from unpacked
-);
+from spelt_out;

@@ -1,4 +1,4 @@
--- Fills `judged` from `decoded`. `reason` says why a message cannot be loaded and is null where it can: every statement
+-- Fills `judged` from `decoded`, but for what judge_upstream.sql and judge_records.sql see to. `reason` says why a message cannot be loaded and is null where it can: every statement
 -- that follows relies on what is checked here, for lenient from_json makes a wrong shape null without a word. The
 -- envelope's scalars are still JSON, so that "4" is not taken for 4.
 insert into judged
@@ -12,6 +12,7 @@ ruleless as (
             unnest(outcomes.rule) as rule,
             reasons[unnest(outcomes.reason) + 1] as reason
         from decoded
+        where form = 'flag_log'
     )
     where rule = -1 and reason = 'FALLTHROUGH'
 ),
@@ -19,7 +20,6 @@ ruleless as (
 checked as (
     select
         *,
-        format is not distinct from '"flagedge/1"' as format_known,
         json_type(isolate) = 'VARCHAR' and json_type(state_etag) = 'VARCHAR'
             and json_type(worker_version) = 'VARCHAR'
             and json_type(seq) = 'UBIGINT' and try_cast(seq as bigint) is not null
@@ -67,13 +67,14 @@ checked as (
             and without_nulls(counts.count)
             as values_sane
     from decoded
+    where form is null or form = 'flag_log'
 ),
 reasoned as (
     select
         *,
         case
             when not is_json then 'not JSON'
-            when not format_known then 'unknown format'
+            when form is null then 'unknown format'
             when not coalesce(envelope_whole, false) then 'envelope key missing or of wrong type'
             when not coalesce(dictionaries_whole, false) then 'dictionary missing, or an entry without its keys'
             when not coalesce(columns_even, false) then 'column missing or of another length'
@@ -90,6 +91,7 @@ select
     lease_id,
     bytes,
     reason,
+    format ->> '$' as format,
     isolate ->> '$' as isolate,
     try_cast(seq as bigint) as seq,
     if(reason is null, make_timestamp_ms(sent_at_ms::bigint), null) as sent_at,

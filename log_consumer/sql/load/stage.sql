@@ -19,7 +19,24 @@ create or replace temp macro decode_message(text) as try(from_json(text, '{
     "counts": {"client": ["INTEGER"], "outcome": ["INTEGER"], "count": ["BIGINT"]},
     "schemas": [{"client": "INTEGER", "schema": "JSON", "semantic_types": "JSON"}],
     "telemetry": {"resolve_count": "BIGINT", "error_count": "BIGINT",
-                  "latency": {"sum_us": "BIGINT", "count": "BIGINT", "buckets": "JSON"}}}'));
+                  "latency": {"sum_us": "BIGINT", "count": "BIGINT", "buckets": "JSON"}},
+    "deployment": "JSON", "changes": "JSON", "allocations": "JSON"}'));
+
+-- The same of upstream's WriteFlagLogsRequest. Lists that are seldom there stay JSON, so that one of a wrong shape is not
+-- mistaken for none.
+create or replace temp macro decode_upstream(text) as try(from_json(text, '{
+    "flagAssigned": [{
+        "resolveId": "VARCHAR", "clientInfo": {"client": "VARCHAR", "clientCredential": "VARCHAR"},
+        "flags": [{
+            "flag": "VARCHAR", "targetingKey": "VARCHAR", "targetingKeySelector": "VARCHAR", "rule": "VARCHAR",
+            "assignmentId": "VARCHAR", "applyTime": "VARCHAR",
+            "assignmentInfo": {"segment": "VARCHAR", "variant": "VARCHAR"},
+            "defaultAssignment": {"reason": "VARCHAR"}, "fallthroughAssignments": "JSON"}]}],
+    "flagResolveInfo": [{
+        "flag": "VARCHAR", "variantResolveInfo": [{"variant": "VARCHAR", "count": "BIGINT"}],
+        "ruleResolveInfo": "JSON"}],
+    "clientResolveInfo": [{"client": "VARCHAR", "clientCredential": "VARCHAR", "schema": "JSON"}],
+    "telemetryData": "JSON"}'));
 
 -- JavaScript writes half a surrogate pair as \udxxx, which is no valid text and fails the whole message: one visitor's
 -- odd targeting key would cost the rows of all others. Such halves become U+FFFD. The pattern eats escaped backslashes
@@ -33,6 +50,11 @@ create or replace temp macro without_lone_surrogates(text) as replace(
             '\1' || chr(1), 'g'),
         '(\\\\|\\u[dD][89abAB][0-9a-fA-F]{2}\\u[dD][c-fC-F][0-9a-fA-F]{2})' || chr(1), '\1', 'g'),
     chr(1), chr(65533));
+
+-- A JSON value is absent, or a list whose every entry has what `path` names.
+create or replace temp macro list_of_objects(value, path) as
+    coalesce(json_type(value), 'NULL') = 'NULL'
+    or (json_type(value) = 'ARRAY' and len(json_extract(value, path)) = json_array_length(value));
 
 create or replace temp macro same_lengths(one, other, third) as one = other and one = third;
 
@@ -64,12 +86,10 @@ create or replace temp macro claimed(keys) as table
 select key ->> 0 as isolate, (key ->> 1)::bigint as seq
 from (select unnest(from_json(keys, '["JSON"]')) as key);
 
--- The answers to the pulls of a batch, as they came.
-create or replace temp table answers (number bigint, text varchar);
-
--- What they deliver. Fails when one is not JSON; one that has no list of messages is a row of nulls, for no row at all
--- would look like an empty queue. An answer holds 100 messages at the most.
-create or replace temp view pulled as
+-- What the answers to pulls deliver; `answers` names a relation of (number, text). Fails when one is not JSON; one that
+-- has no list of messages is a row of nulls, for no row at all would look like an empty queue. An answer holds 100
+-- messages at the most.
+create or replace temp macro pulled(answers) as table
 select
     delivery,
     message.id as message_id,
@@ -87,25 +107,48 @@ from (
                 "id": "VARCHAR", "body": "VARCHAR", "timestamp_ms": "DOUBLE", "attempts": "DOUBLE",
                 "lease_id": "VARCHAR", "metadata": {"CF-Content-Type": "VARCHAR"}}]}}').result.messages, [null])
                 as messages
-        from answers
+        from query_table(answers)
     )
 );
 
--- One row per message, numbered by `delivery` in the order of the answers, a column for every key; all of those are null
--- when it is not JSON.
+-- One row per message, numbered by `delivery` in the order of the answers. `form` is the one it is decoded in; then a
+-- column for every key of ours and one for all of upstream's, null where the message is of another form or not JSON.
 create or replace temp table decoded as
 select
-    0::bigint as delivery, ''::varchar as message_id, ''::varchar as lease_id, 0::bigint as bytes, true as is_json,
+    0::bigint as delivery, ''::varchar as message_id, ''::varchar as lease_id, 0::bigint as bytes,
+    null::timestamp as queued_at, null::varchar as text, true as is_json, null::varchar as form,
+    null::varchar as digest, decode_upstream('{}') as upstream,
     unnest(decode_message('{}'))
 where false;
 
 -- One narrow row per message of `decoded`: `reason` is null where it can be loaded.
 create or replace temp table judged (
-    delivery bigint, message_id varchar, lease_id varchar, bytes bigint, reason varchar, isolate varchar, seq bigint,
-    sent_at timestamp, state_etag varchar, worker_version varchar, row_count bigint, dropped_count bigint
+    delivery bigint, message_id varchar, lease_id varchar, bytes bigint, reason varchar, format varchar,
+    isolate varchar, seq bigint, sent_at timestamp, state_etag varchar, worker_version varchar, row_count bigint, dropped_count bigint
 );
 
--- What the row tables take: the messages left in `decoded`, which are whole by then.
+-- Upstream says nothing of how many rows a message holds, so a list of a wrong shape, which from_json makes null, is told
+-- from one that is not there by a second look, which most messages do not need.
+create or replace temp macro upstream_whole(text, upstream) as
+    (upstream.flagAssigned is not null or not json_exists(text, '$.flagAssigned'))
+    and (upstream.flagResolveInfo is not null or not json_exists(text, '$.flagResolveInfo'))
+    and (upstream.clientResolveInfo is not null or not json_exists(text, '$.clientResolveInfo'))
+    and (
+        len(list_filter(upstream.flagAssigned, lambda x: x.flags is null)) = 0
+        or len(list_filter(upstream.flagAssigned, lambda x: x.flags is not null))
+            = len(json_extract(text, '$.flagAssigned[*].flags'))
+        or upstream.flagAssigned is null
+    );
+
+-- The key of a message that has none. Resolve ids make a text unique; where there are none, two messages may say the
+-- same, and the queue's id tells them apart.
+create or replace temp macro digest(text, upstream, message_id) as
+    md5(if(coalesce(upstream.flagAssigned[1].resolveId, '') = '', text || message_id, text));
+
+create or replace temp macro applied_at(applied, otherwise) as
+    coalesce(try_cast(applied.applyTime as timestamp_ns)::timestamp, otherwise);
+
+-- What the row tables take of our flag logs: the messages left in `decoded`, which are whole by then.
 create or replace temp view loadable as
 select
     * replace (
@@ -115,7 +158,34 @@ select
         worker_version ->> '$' as worker_version
     ),
     to_time(try_cast(sent_at_ms as bigint)) as sent_at
-from decoded;
+from decoded
+where form = 'flag_log';
+
+-- The same of upstream's. A client that is counted once a message is the one of all its counts.
+create or replace temp view loadable_upstream as
+select
+    text,
+    upstream.*,
+    upstream.telemetryData ->> '$.sdk.version' as worker_version,
+    queued_at as sent_at,
+    digest as isolate,
+    0 as seq
+from decoded
+where form = 'upstream';
+
+-- The same of deployment records.
+create or replace temp view loadable_records as
+select
+    delivery,
+    isolate ->> '$' as record_id,
+    to_time(try_cast(sent_at_ms as bigint)) as recorded_at,
+    state_etag ->> '$' as state_etag,
+    worker_version ->> '$' as worker_version,
+    deployment,
+    changes,
+    allocations
+from decoded
+where form = 'record';
 
 -- Rows of messages with what was decided for a flag, in words. `rows` names a relation: the columns of `loadable`, and
 -- `o`, the row in `outcomes` from 1. The lists travel with a row by reference; to look an index up in them, level by

@@ -95,8 +95,8 @@ create table telemetry (
     seq bigint
 );
 
--- One row per message that landed, by its key. A redelivery finds its row and inserts nothing. What is not ours has no
--- key of its own: isolate is then the MD5 of its text, and seq 0, or, where nothing in the text is unique, when it was queued.
+-- One row per message that landed, by its key. A redelivery finds its row and inserts nothing. Upstream's messages have no
+-- key: there isolate is an MD5 of the text (with the queue's id, where the text has no resolve id) and seq is 0.
 create table ledger (
     isolate varchar,
     seq bigint,
@@ -164,7 +164,6 @@ create table allocations (
     record_id varchar,
     allocated_at timestamp,
     state_etag varchar,
-    worker varchar,
     flag varchar,
     rule varchar,
     segment varchar,
