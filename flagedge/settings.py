@@ -94,10 +94,15 @@ class SettingsReader:
         source = self._sources.get(name, "environment") if is_set else "default"
         self.in_force[name] = SettingInForce(name, shown, source)
 
-    def parsed(self, name: str, parse: Callable[[str], T], default: T, expected: str) -> T:
-        """The value through `parse`; a ValueError becomes a problem that says what was `expected`."""
+    def parsed(
+        self, name: str, parse: Callable[[str], T], default: T, expected: str, *, show: Callable[[str], str] = str
+    ) -> T:
+        """The value through `parse`; a ValueError becomes a problem that says what was `expected`.
+
+        `show` makes of the text what may be shown of it, where a part of it is secret.
+        """
         text = self._value(name)
-        self._note(name, text or _shown(default), is_set=bool(text))
+        self._note(name, show(text) if text else _shown(default), is_set=bool(text))
         if not text:
             return default
         try:

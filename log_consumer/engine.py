@@ -11,6 +11,7 @@ from pathlib import Path
 import duckdb
 
 from flagedge.errors import FlagedgeError, LocalError, SettingsError
+from log_consumer.databases import Database, Lake
 
 CONFIG: dict[str, str | bool | int | float | list[str]] = {
     # Nothing is fetched from a network behind the operator's back, nor read from his home directory.
@@ -34,7 +35,7 @@ LOCK_HELD = ("Could not set lock", "Unique file handle conflict")
 HINTS = {
     "open": "DATABASE names a DuckDB file, in a directory that exists",
     "write": "Nothing of this batch was acked; it is delivered again",
-    "read": "Run this again; if it goes on, `log-consumer maintain` says more",
+    "reach": "DATABASE and DATABASE_PASSWORD name its catalogue, LAKE_DATA_PATH its data",
 }
 
 
@@ -65,8 +66,8 @@ class Engine:
 def load_extension(connection: duckdb.DuckDBPyConnection, name: str) -> None:
     """Load an extension out of its PyPI package; DuckDB verifies its signature.
 
-    Installing it, as DuckDB proposes, would write to a home directory, and fetch it from elsewhere. Raises SettingsError
-    when the package is not there.
+    Installing it, as DuckDB proposes, would write to a home directory, and fetch it from elsewhere. Raises
+    SettingsError when the package is not there.
     """
     spec = find_spec(f"duckdb_extension_{name}")
     folders = spec.submodule_search_locations if spec else None
@@ -83,14 +84,14 @@ def quote(text: str) -> str:
 
 
 @contextmanager
-def translate_errors(database: object, verb: str) -> Iterator[None]:
+def translate_errors(database: Database, verb: str) -> Iterator[None]:
     """DuckDB's errors as one LocalError that names the database and what to do; `verb` is a key of HINTS."""
     try:
         yield
     except FlagedgeError:
         raise
     except duckdb.Error as exc:
-        said = one_line(exc)
+        said = database.hide(one_line(exc)) if isinstance(database, Lake) else one_line(exc)
         if is_lock_held(exc):
             hint = "Close what holds it (a DuckDB shell? another log-consumer?) and run this again"
             raise LocalError(f"{database} is held by another process", hint=hint) from exc

@@ -42,7 +42,7 @@ class FilePlace:
     @contextmanager
     def hold(self, connection: duckdb.DuckDBPyConnection, *, merge: bool) -> Iterator[Callable[[], None]]:
         with translate_errors(self._path, "open"):
-            self._attach(connection, f"type duckdb, storage_version '{STORAGE_VERSION}'", self._lock_wait_s)
+            self._attach(connection, f"type duckdb, storage_version '{STORAGE_VERSION}'")
         try:
             with translate_errors(self._path, "open"):
                 connection.execute("use store")
@@ -56,14 +56,17 @@ class FilePlace:
         with translate_errors(self._path, "write"):
             _let_go(connection)
 
-    def attach_to_read(self, connection: duckdb.DuckDBPyConnection, *, wait_s: float) -> None:
+    def attach_to_read(self, connection: duckdb.DuckDBPyConnection) -> None:
         if not Path(self._path).exists():
             raise LocalError(f"there is no database {self._path}", hint="`log-consumer drain` makes it")
         with translate_errors(self._path, "open"):
-            self._attach(connection, "type duckdb, read_only", wait_s)
+            self._attach(connection, "type duckdb, read_only")
             connection.execute("use store")
 
-    def _attach(self, connection: duckdb.DuckDBPyConnection, options: str, wait_s: float) -> None:
+    def close(self) -> None:
+        """Nothing is kept."""
+
+    def _attach(self, connection: duckdb.DuckDBPyConnection, options: str) -> None:
         """Attach the file that has the path, and not the one that had it before a rewrite (rewrite.py)."""
 
         def attempt() -> bool:
@@ -74,7 +77,7 @@ class FilePlace:
             connection.execute("detach store")
             return False
 
-        wait_for_lock(attempt, wait_s=wait_s, clock=self._clock, sleep=self._sleep)
+        wait_for_lock(attempt, wait_s=self._lock_wait_s, clock=self._clock, sleep=self._sleep)
 
 
 def wait_for_lock(

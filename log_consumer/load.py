@@ -100,13 +100,17 @@ def decode(
     return Batch(tuple(answers), tuple(lease_ids), forms, rejected_count, message_bytes, landed_at=now)
 
 
-def load(connection: duckdb.DuckDBPyConnection, batch: Batch, *, fills_outbox: bool = False) -> Loaded:
+def load(
+    connection: duckdb.DuckDBPyConnection, batch: Batch, *, is_lake: bool = False, fills_outbox: bool = False
+) -> Loaded:
     """Write the decoded batch; to be called inside a transaction. Loading a message again only counts it.
 
     Raises DecodeError, for the transaction to be rolled back, when other rows were written than the messages hold.
     """
-    keys = _execute(connection, "claim", landed_at=batch.landed_at).fetchall()
+    keys = _execute(connection, "claim_lake" if is_lake else "claim", landed_at=batch.landed_at).fetchall()
     claimed = json.dumps(keys)
+    if is_lake:
+        _execute(connection, "enter_lake", claimed=claimed, landed_at=batch.landed_at)
     duplicate_count = batch.message_count - batch.rejected_count - len(keys)
     if batch.rejected_count:
         _execute(connection, "reject", answers=batch.answers, landed_at=batch.landed_at)

@@ -6,27 +6,23 @@ import csv
 import io
 import json
 import math
-import time
 import unicodedata
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import date, datetime
 from decimal import Decimal
-from pathlib import Path
 from typing import Any
 
 import duckdb
 
-from flagedge.errors import FlagedgeError, LocalError
-from log_consumer.store import one_line, translate_errors, wait_for_lock
+from flagedge.errors import FlagedgeError
+from log_consumer.databases import Database
+from log_consumer.engine import Engine, one_line
+from log_consumer.store import open_to_read
 
 FORMATS = ("table", "csv", "json")
 # Longer values are cut in a table, and only there.
 CELL_WIDTH = 48
-CONFIG: dict[str, str | bool | int | float | list[str]] = {
-    "autoinstall_known_extensions": False,
-    "autoload_known_extensions": False,
-}
 
 
 class QueryError(FlagedgeError):
@@ -42,11 +38,9 @@ class Answer:
     numeric: tuple[bool, ...]
 
 
-def query(path: str, sql: str, *, lock_wait_s: float = 10.0) -> Answer:
+def query(database: Database, sql: str, *, engine: Engine | None = None, lock_wait_s: float = 10.0) -> Answer:
     """Run `sql` read-only. Raises LocalError when the database cannot be had, QueryError when the SQL fails."""
-    if not Path(path).exists():
-        raise LocalError(f"there is no database {path}", hint="`log-consumer drain` makes it")
-    with _connect(path, lock_wait_s) as connection:
+    with open_to_read(database, engine=engine, lock_wait_s=lock_wait_s) as connection:
         try:
             relation = connection.sql(sql)
             if relation is None:
@@ -65,18 +59,6 @@ def format_answer(answer: Answer, form: str) -> str:
     if not answer.names:
         return ""
     return {"table": _format_table, "csv": _format_csv, "json": _format_json}[form](answer)
-
-
-def _connect(path: str, lock_wait_s: float) -> duckdb.DuckDBPyConnection:
-    opened: list[duckdb.DuckDBPyConnection] = []
-    with translate_errors(path, "open"):
-        wait_for_lock(
-            lambda: opened.append(duckdb.connect(path, read_only=True, config=CONFIG)),
-            wait_s=lock_wait_s,
-            clock=time.monotonic,
-            sleep=time.sleep,
-        )
-    return opened[0]
 
 
 def _format_table(answer: Answer) -> str:

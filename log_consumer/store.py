@@ -14,12 +14,10 @@ from typing import Protocol, Self
 
 import duckdb
 
+from log_consumer.databases import Database, Lake
 from log_consumer.engine import Engine, translate_errors
 from log_consumer.file import FilePlace
-from log_consumer.lake import Lake, LakePlace
-
-# A path, or what a `ducklake:` URL and its companions say.
-Database = str | Lake
+from log_consumer.lake import LakePlace
 
 
 class Place(Protocol):
@@ -31,17 +29,18 @@ class Place(Protocol):
     def open(self, connection: duckdb.DuckDBPyConnection) -> None:
         """Prepare a new connection: load what it takes to get there. Reaches nobody."""
 
-    def hold(
-        self, connection: duckdb.DuckDBPyConnection, *, merge: bool
-    ) -> AbstractContextManager[Callable[[], None]]:
+    def hold(self, connection: duckdb.DuckDBPyConnection, *, merge: bool) -> AbstractContextManager[Callable[[], None]]:
         """Have the tables to oneself, as the database in use, in their newest shape.
 
         Gives what is to be called before a commit: it raises when somebody else may have them by now. Raises LocalError
         when they cannot be had. What raises inside leaves nothing attached that could be broken.
         """
 
-    def attach_to_read(self, connection: duckdb.DuckDBPyConnection, *, wait_s: float) -> None:
+    def attach_to_read(self, connection: duckdb.DuckDBPyConnection) -> None:
         """Make the tables, read-only, the database in use until the connection is closed. Raises LocalError."""
+
+    def close(self) -> None:
+        """Let go of what is kept between holds."""
 
 
 class Store:
@@ -71,6 +70,7 @@ class Store:
         self, kind: type[BaseException] | None, exc: BaseException | None, trace: TracebackType | None
     ) -> None:
         self.connection.close()
+        self._place.close()
 
     @property
     def is_lake(self) -> bool:
@@ -113,7 +113,7 @@ def open_to_read(
     place = _find_place(database, lock_wait_s=lock_wait_s, clock=time.monotonic, sleep=time.sleep)
     with (engine or Engine()).connect() as connection:
         place.open(connection)
-        place.attach_to_read(connection, wait_s=lock_wait_s)
+        place.attach_to_read(connection)
         yield connection
 
 

@@ -18,7 +18,7 @@ def load_next(store: Store, queue: FakeQueue) -> Loaded:
     text = queue.pull_messages(QUEUE_ID, visibility_timeout_ms=1000)
     batch = decode(store.connection, [text], now=NOW)
     with store.transaction() as connection:
-        return load(connection, batch)
+        return load(connection, batch, is_lake=store.is_lake)
 
 
 def ask(store: Store, sql: str) -> list[tuple[Any, ...]]:

@@ -24,12 +24,14 @@ import pytest
 import structlog
 from deliveries import NOW
 from fake_confidence import CLOUDFLARE_PATH, EDGE_PATH, NOTHING, OK, Answer, FakeConfidence, Received, answer
-from messages import body, busy_request, decided, request
+from fake_queue import QUEUE_ID, FakeQueue
+from messages import body, busy_request, decided, record, request
 
 from flagedge.errors import LocalError, SettingsError
 from flagedge.settings import Secret
 from log_consumer.destination import Destination, Failure, Fault, open_destinations
 from log_consumer.forward import Courier, Forwarded, Forwarder, forward
+from log_consumer.load import decode, load, make_stage
 from log_consumer.outbox import Outbox, Report
 from log_consumer.rebuild import rebuild
 from log_consumer.store import Store
@@ -560,7 +562,7 @@ def test_the_secret_is_nowhere(site: Site, caplog: pytest.LogCaptureFixture) -> 
         site.ask("from outbox"),
     ]
     assert SECRET not in repr(shown)
-    assert SECRET.encode() not in Path(site.store.path).read_bytes()
+    assert SECRET.encode() not in Path(site.store.database).read_bytes()
 
 
 # --- crashes and others ----------------------------------------------------------------------------------------------
@@ -693,26 +695,6 @@ def release(holder: subprocess.Popen[str]) -> None:
 # --- in a thread -----------------------------------------------------------------------------------------------------
 
 
-@pytest.fixture(autouse=True)
-def _threads_take_turns(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Two connections of one process take turns at the file: until store.wait_for_lock does so by itself."""
-
-    def wait_for_lock(attempt: Callable[[], object], *, wait_s: float, **_: Any) -> None:
-        deadline_s = time.monotonic() + wait_s
-        while True:
-            try:
-                attempt()
-            except duckdb.Error as exc:
-                held = any(sign in str(exc) for sign in ("Could not set lock", "Unique file handle conflict"))
-                if not held or time.monotonic() >= deadline_s:
-                    raise
-            else:
-                return
-            time.sleep(0.005)
-
-    monkeypatch.setattr("log_consumer.store.wait_for_lock", wait_for_lock)
-
-
 @contextmanager
 def own_outbox(database: str) -> Iterator[Outbox]:
     """An outbox with a connection of its own, as a thread beside the drain has it."""
@@ -813,14 +795,20 @@ def test_a_forwarder_that_breaks_says_so_at_the_end(site: Site, database: str) -
 # --- the outbox and its view -----------------------------------------------------------------------------------------
 
 
-def test_fill_takes_the_claimed_messages(site: Site) -> None:
-    """One row for each message that the batch claimed, with its text."""
-    site.store.connection.execute("drop view loadable")
-    site.store.connection.execute("create temp table loadable as select 'i' as isolate, 7 as seq, '{}' as text")
-    fill = (Path(__file__).parents[2] / "log_consumer/sql/outbox/fill.sql").read_text()
-    with site.store.transaction() as connection:
-        connection.execute(fill, [NOW])
-    assert site.ask("select * exclude (text) from outbox") == [("i", 7, NOW, 0, 0, None, None, None)]
+def test_what_a_batch_claims_is_in_the_outbox(site: Site) -> None:
+    """Each message that landed, of either form, with its text; records, redeliveries and poison are not."""
+    upstream = '{"flagAssigned": [{"resolveId": "r", "flags": [{"flag": "flags/a", "defaultAssignment": {}}]}]}'
+    queue = FakeQueue(body(), upstream, record(), body(), "poison")
+    answer = queue.pull_messages(QUEUE_ID, visibility_timeout_ms=1000)
+    make_stage(site.store.connection)
+    for _ in range(2):
+        batch = decode(site.store.connection, [answer], now=NOW, keeps_text=True)
+        with site.store.transaction() as connection:
+            load(connection, batch, is_lake=site.store.is_lake, fills_outbox=True)
+    assert site.ask("select text, landed_at, attempt_count from outbox order by seq, text") == [
+        (body(), NOW, 0),
+        (upstream, NOW, 0),
+    ]
 
 
 def test_a_turn_takes_the_oldest_within_its_bounds(site: Site) -> None:
@@ -841,7 +829,7 @@ def test_texts_leave_the_file_with_their_delivery(site: Site) -> None:
     for _ in range(12):
         site.land(*(body(busy_request(number, flag_count=30)) for number in range(50)))
         site.forward()
-        sizes.append(Path(site.store.path).stat().st_size)
+        sizes.append(Path(site.store.database).stat().st_size)
     assert sizes[-1] <= sizes[2]
 
 

@@ -212,7 +212,7 @@ def play(store: Store, queue: FakeQueue, steps: list[tuple[str, int]]) -> None:
 def take_batch(store: Store, queue: FakeQueue, *, crash: bool = False) -> tuple[str, ...]:
     batch = decode(store.connection, [queue.pull_messages(QUEUE_ID, visibility_timeout_ms=1000)], now=NOW)
     with store.transaction() as connection:
-        load(connection, batch)
+        load(connection, batch, is_lake=store.is_lake)
         if crash:
             raise CrashError
     return batch.lease_ids

@@ -29,7 +29,7 @@ held = duckdb.connect(sys.argv[1]); print("held", flush=True); sys.stdin.readlin
 def loaded(deliver: Callable[..., Loaded], store: Store) -> str:
     """A database with two exposures of flags/a (one unit) and one of flags/b."""
     deliver(body(request(decided(), decided(), no_match())))
-    return store.path
+    return store.database
 
 
 def test_a_table_is_aligned(loaded: str) -> None:

@@ -12,9 +12,10 @@ import pytest
 from messages import body
 
 from flagedge.errors import LocalError
-from log_consumer import store as store_module
+from log_consumer import migrate as migrate_module
 from log_consumer.load import Loaded
-from log_consumer.store import Store, migrate
+from log_consumer.migrate import migrate
+from log_consumer.store import Store
 
 HOLD = """
 import duckdb, sys
@@ -46,7 +47,7 @@ def test_a_failed_migration_leaves_neither_change_nor_record(tmp_path: Path, mon
     """The record is written in the same transaction as the change."""
     (tmp_path / "migrations").mkdir()
     (tmp_path / "migrations/0001_bad.sql").write_text("create table half (x integer); create table half (x integer);")
-    monkeypatch.setattr(store_module, "SQL", tmp_path)
+    monkeypatch.setattr(migrate_module, "SQL", tmp_path)
     connection = duckdb.connect()
     with pytest.raises(duckdb.CatalogException):
         migrate(connection)
@@ -59,7 +60,7 @@ def test_a_view_that_changed_is_made_anew(tmp_path: Path, monkeypatch: pytest.Mo
     (tmp_path / "views").mkdir()
     view = tmp_path / "views/one.sql"
     view.write_text("create or replace view one as select 1 as x;")
-    monkeypatch.setattr(store_module, "SQL", tmp_path)
+    monkeypatch.setattr(migrate_module, "SQL", tmp_path)
     connection = duckdb.connect()
     assert migrate(connection) == ["views/one"]
     view.write_text("create or replace view one as select 2 as x;")
@@ -79,15 +80,15 @@ def test_a_newer_database_is_refused(store: Store) -> None:
 def test_the_file_is_held_for_a_transaction_and_free_after_it(deliver: Callable[..., Loaded], store: Store) -> None:
     """Another process reads what was committed as soon as the transaction ends, and not before."""
     with store.transaction():
-        assert "Could not set lock" in _python(READ, store.path).stderr
+        assert "Could not set lock" in _python(READ, store.database).stderr
     deliver(body())
-    assert _python(READ, store.path).stdout.strip() == "[(1,)]"
+    assert _python(READ, store.database).stdout.strip() == "[(1,)]"
 
 
 def test_a_commit_leaves_no_log_beside_the_file(deliver: Callable[..., Loaded], store: Store) -> None:
     """What is committed stands in the file itself: copying that one file copies everything."""
     deliver(body())
-    assert not Path(f"{store.path}.wal").exists()
+    assert not Path(f"{store.database}.wal").exists()
 
 
 def test_small_batches_are_merged_and_a_backlogs_are_not(deliver: Callable[..., Loaded], store: Store) -> None:

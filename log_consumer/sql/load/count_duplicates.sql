@@ -1,5 +1,5 @@
 -- $claimed: the claimed messages as a JSON text. Counts the redeliveries of messages that landed before this batch; those
--- inside the batch were counted when it was claimed. Only run when there are some, for it reads the whole ledger.
+-- inside the batch were counted when it was claimed. Only run when there are some, for it reads much of the ledger.
 update ledger
 set duplicate_count = duplicate_count + again.delivery_count
 from (

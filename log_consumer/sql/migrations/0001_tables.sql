@@ -1,6 +1,6 @@
 -- The tables of the flag log. Every time is a UTC `timestamp`. Rows of a message carry (isolate, seq) but no key of
 -- their own: a primary key on them costs three times the time and size. What keeps them single is the ledger, whose
--- row is written in the same transaction.
+-- row is written in the same transaction. A lake has no keys at all, so those of files stand apart (0003_keys.file.sql).
 
 -- One row per applied flag.
 create table exposures (
@@ -108,13 +108,12 @@ create table ledger (
     sent_at timestamp,
     landed_at timestamp,
     duplicate_count bigint,           -- redeliveries that were ignored
-    bytes bigint,                     -- of the message's text
-    primary key (isolate, seq)
+    bytes bigint                      -- of the message's text
 );
 
 -- Messages that could not be loaded, with their body as it was received.
 create table rejected_messages (
-    message_id varchar primary key,   -- the queue's
+    message_id varchar,               -- the queue's
     body varchar,
     content_type varchar,
     reason varchar,

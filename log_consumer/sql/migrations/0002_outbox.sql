@@ -6,7 +6,7 @@ create table outbox (
     isolate varchar,
     seq bigint,
     landed_at timestamp,
-    text varchar using compression zstd,  -- a quarter of what DuckDB chooses by itself, and a quarter of its time
+    text varchar,
     attempt_count integer default 0,
     refused_count integer default 0,      -- attempts to which the answer was that another will not help
     next_at timestamp,                    -- not to be tried before; null: at once
