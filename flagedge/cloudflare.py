@@ -173,6 +173,10 @@ class Cloudflare:
         """`backlog_count`, `backlog_bytes`, `oldest_message_timestamp_ms` (0: unknown); approximate."""
         return self.call("GET", f"/queues/{queue_id}/metrics")
 
+    def send_message(self, queue_id: str, text: str) -> None:
+        """Put a text of at most 127,000 bytes into the queue; repeated after a lost answer, it may be there twice."""
+        self.call("POST", f"/queues/{queue_id}/messages", body={"body": text, "content_type": "text"})
+
     def pull_messages(self, queue_id: str, *, batch_size: int = 100, visibility_timeout_ms: int) -> str:
         """Lease up to `batch_size` messages: the answer's JSON text as it came, envelope included, not parsed.
 

@@ -11,7 +11,7 @@ import math
 import random
 from bisect import bisect_left
 from collections import defaultdict
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
@@ -44,6 +44,25 @@ def sample_contexts(state: state_pb2.ResolverState, count: int, *, seed: int) ->
                 _place(context, selector.split("."), units[len(contexts) % len(units)])
         contexts.append(context)
     return contexts
+
+
+def sample_visitors(states: Sequence[state_pb2.ResolverState], count: int, *, seed: int) -> Iterator[dict[str, Any]]:
+    """`count` contexts of different visitors: a new unit for every selector, attributes drawn from all the states."""
+    draw = random.Random(seed)  # noqa: S311 (a sample, no secret)
+    values: dict[str, list[Any]] = defaultdict(list)
+    for state in states:
+        for path, found in _values_by_attribute(state).items():
+            values[path] += found
+    selectors = {rule.targeting_key_selector or _TARGETING_KEY for state in states for rule in _rules(state)}
+    for _ in range(count):
+        context: dict[str, Any] = {}
+        for path in sorted(values):
+            value = draw.choice(values[path])
+            if value is not _MISSING:
+                _place(context, path.split("."), value)
+        for selector in sorted(selectors):
+            _place(context, selector.split("."), f"unit-{draw.getrandbits(64):x}")
+        yield context
 
 
 def _rules(state: state_pb2.ResolverState) -> Iterator[state_pb2.Flag.Rule]:
