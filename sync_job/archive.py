@@ -24,7 +24,7 @@ from datetime import datetime, timedelta
 from google.protobuf.message import DecodeError as ProtobufDecodeError
 
 from flagedge.wire import state_pb2
-from sync_job.archive_store import ArchiveError, Store, open_store
+from sync_job.archive_store import ArchiveError, NoArchiveError, Store, open_store
 from sync_job.decode import DecodedState
 from sync_job.settings import SyncSettings
 from sync_job.workers_api import WorkersApi
@@ -64,15 +64,20 @@ class Archive:
         self.store.write(etag, _digest(content) + b"\n" + content)
 
     def load(self, etag: str) -> ArchivedState:
-        """Raises ArchiveError for a state that is not there, cannot be read or is damaged."""
-        data = self.store.read(etag)
-        if data is None:
+        """The state with this entity tag, its quotes left off or not.
+
+        Raises ArchiveError for one that is not there, cannot be read or is damaged.
+        """
+        quoted = etag if etag.endswith('"') else f'"{etag}"'
+        read = ((name, self.store.read(name)) for name in dict.fromkeys((etag, quoted)))
+        found = next(((name, data) for name, data in read if data is not None), None)
+        if found is None:
             known = ", ".join(entry.etag for entry in self.list_entries()[:5])
             raise ArchiveError(
                 f"the archive {self.store.where} has no state {etag}", hint=f"The latest are {known}" if known else ""
             )
         try:
-            return _decode_entry(data, etag)
+            return _decode_entry(*found)
         except (ValueError, KeyError, EOFError, OSError, zlib.error, ProtobufDecodeError) as error:
             raise ArchiveError(
                 f"the archive {self.store.where} holds state {etag}, but it is damaged",
@@ -106,24 +111,12 @@ def open_archive(settings: SyncSettings, api: WorkersApi) -> Archive | None:
     return Archive(store) if store else None
 
 
-def require_archive(settings: SyncSettings, api: WorkersApi) -> Archive:
-    """Raises ArchiveError where none is kept."""
+def load_state(settings: SyncSettings, api: WorkersApi, etag: str) -> ArchivedState:
+    """The state that was deployed with this entity tag. Raises ArchiveError."""
     archive = open_archive(settings, api)
     if archive is None:
-        raise ArchiveError("no archive of states is kept", hint="Set STATE_ARCHIVE to a folder or s3://BUCKET/PREFIX")
-    return archive
-
-
-def load_state(settings: SyncSettings, api: WorkersApi, etag: str) -> ArchivedState:
-    """The state that was deployed with this entity tag, its quotes left off or not. Raises ArchiveError."""
-    archive = require_archive(settings, api)
-    try:
-        return archive.load(etag)
-    except ArchiveError:
-        quoted = f'"{etag}"'
-        if etag.endswith('"') or archive.store.read(quoted) is None:
-            raise
-        return archive.load(quoted)
+        raise NoArchiveError
+    return archive.load(etag)
 
 
 def _without_strange_clients(state: state_pb2.ResolverState) -> state_pb2.ResolverState:
@@ -136,7 +129,7 @@ def _without_strange_clients(state: state_pb2.ResolverState) -> state_pb2.Resolv
     return kept
 
 
-def _decode_entry(data: bytes, etag: str) -> ArchivedState:
+def _decode_entry(etag: str, data: bytes) -> ArchivedState:
     digest, _, content = data.partition(b"\n")
     head, _, body = content.partition(b"\n")
     if digest != _digest(content):

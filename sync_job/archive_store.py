@@ -31,6 +31,13 @@ class ArchiveError(FlagedgeError):
     """The archive cannot be reached, or has not what is asked for."""
 
 
+class NoArchiveError(ArchiveError):
+    """Something from the archive is needed, and none is kept."""
+
+    def __init__(self) -> None:
+        super().__init__("no archive of states is kept", hint="Set STATE_ARCHIVE to a folder or s3://BUCKET/PREFIX")
+
+
 class Store(ABC):
     """Bytes by entity tag. Every method raises ArchiveError where the store cannot be used."""
 

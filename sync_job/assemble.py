@@ -29,6 +29,7 @@ VERSION_NAME = "DEPLOYER_VERSION"
 DIGEST_NAME = "SETTINGS_DIGEST"
 ACCOUNT_NAME = "STATE_ACCOUNT"
 SINCE_NAME = "STATE_SINCE"
+ROLLED_BACK_NAME = "STATE_ROLLED_BACK_FROM"
 KEYS_NAME = "RESOLVE_TOKEN_KEYS"
 SCRIPT_KEYS = ("observability", "tail_consumers", "logpush")
 """Metadata that belongs to the script and not to a version."""
@@ -58,10 +59,15 @@ class Upload:
 
 @dataclass(frozen=True, slots=True)
 class DeployedFacts:
-    """What an upload tells later runs beside its etag: `state_since_s` is the epoch second since when it is served."""
+    """What an upload tells later runs beside its etag.
+
+    `state_since_s` is the epoch second since when it is served, `rolled_back_from` the entity tag of the state that it
+    replaces, "" for none.
+    """
 
     settings_digest: str
     state_since_s: int = 0
+    rolled_back_from: str = ""
     token_keys: tuple[TokenKey, ...] = ()
 
 
@@ -83,6 +89,8 @@ def assemble_upload(plan: Plan, settings: WorkerSettings, *, facts: DeployedFact
         _text(ACCOUNT_NAME, plan.account),
         _text(SINCE_NAME, str(facts.state_since_s)),
     ]
+    if facts.rolled_back_from:
+        bindings.append(_text(ROLLED_BACK_NAME, facts.rolled_back_from))
     if facts.token_keys:
         bindings += [_text(KEYS_NAME, write_keys(facts.token_keys)), _text(SEALING_NAME, facts.token_keys[-1].name)]
     extras = settings.extras

@@ -69,6 +69,13 @@ def _parser() -> argparse.ArgumentParser:
     run.add_argument("--for", dest="lasting", type=_seconds, metavar="TIME", help="with --every: end after this time")
     run.add_argument("--json", action="store_true", help="print the result as one JSON object")
 
+    rollback = commands.add_parser("rollback", help="deploy an earlier state, until the CDN serves a new one")
+    rollback.set_defaults(function=_rollback)
+    which = rollback.add_mutually_exclusive_group()
+    which.add_argument("--to", default="", metavar="ETAG", help="the state (default: the one before what is live)")
+    which.add_argument("--clear", action="store_true", help="end a rollback: deploy what the CDN serves")
+    rollback.add_argument("--json", action="store_true", help="print the result as one JSON object")
+
     status = commands.add_parser("status", help="what is live: state, age, versions, token keys, queue backlog")
     status.set_defaults(function=_status)
     status.add_argument("--json", action="store_true", help="print it as one JSON object")
@@ -94,7 +101,9 @@ def _parser() -> argparse.ArgumentParser:
         "--context", required=True, metavar="JSON", help="the evaluation context, as a client sends it"
     )
     explain.add_argument("--client", default="", help="whose flags: a client's or a credential's name (default: ours)")
-    explain.add_argument("--state", type=Path, metavar="FILE", help="a state as the CDN serves it (default: fetched)")
+    source = explain.add_mutually_exclusive_group()
+    source.add_argument("--state", type=Path, metavar="FILE", help="a state as the CDN serves it (default: fetched)")
+    source.add_argument("--etag", default="", help="the entity tag of a state that was deployed, from the archive")
     explain.add_argument("--json", action="store_true", help="print it as one JSON object")
 
     types = commands.add_parser("types", help="TypeScript types of the flags, for Workers that bind them")
@@ -140,14 +149,25 @@ def _run(options: argparse.Namespace) -> int | None:
         )
 
 
+def _rollback(options: argparse.Namespace) -> None:
+    with _open_account() as (settings, api):
+        run_options = RunOptions(resume=True) if options.clear else RunOptions(rollback_to=options.to)
+        _print_result(run(settings, api, run_options), as_json=options.json)
+
+
 def _print_result(result: RunResult, *, as_json: bool) -> None:
     if as_json:
         print(json.dumps(result.to_json()), flush=True)
         return
     where = result.url or "(not on workers.dev; reach it by a route or a service binding)"
+    share = f", {result.share:g} % of the traffic" if result.share < 100 else ""
+    over = f" (rolled back from {result.rolled_back_from})" if result.rolled_back_from else ""
     said = {
-        "unchanged": f"unchanged: {result.worker_name} serves state {result.etag}",
-        "deployed": f"deployed: {result.worker_name}, {result.flag_count} flags, state {result.etag}\n{where}",
+        "unchanged": f"unchanged: {result.worker_name} serves state {result.etag}{over}",
+        "deployed": (
+            f"deployed: {result.worker_name}, {result.flag_count} flags, state {result.etag}{over}{share}\n{where}"
+        ),
+        "stepped": f"stepped: the new version of {result.worker_name} has {result.share:g} % of the traffic",
         "checked": f"checked: state {result.etag}, {result.flag_count} flags, could be deployed (NO_DEPLOY is set)",
         "held": f"left alone: another run is deploying {result.worker_name}",
     }
@@ -218,13 +238,22 @@ def _explain(options: argparse.Namespace) -> None:
     from sync_job.plan import load_plan  # noqa: PLC0415
     from sync_job.values import read_context  # noqa: PLC0415
 
-    decoded, etag, secret = _read_state(options.state)
+    decoded, etag, secret = _read_archived(options.etag) if options.etag else _read_state(options.state)
     compiled = compile_plan(decoded, etag=etag)
     plan = load_plan(compiled.text, compiled.bits)
     named = {"name": options.client} if options.client else {"secret": secret} if secret else {}
     credential = plan.find_credential(**named)
     evaluation = evaluate(plan, options.flag, read_context(options.context), credential=credential, is_traced=True)
     print(json.dumps(evaluation.to_json()) if options.json else explain(evaluation))
+
+
+def _read_archived(etag: str) -> tuple[DecodedState, str, Secret]:
+    """As `_read_state`, a state that was deployed."""
+    from sync_job.archive import load_state  # noqa: PLC0415
+
+    with _open_account() as (settings, api):
+        archived = load_state(settings, api, etag)
+    return archived.decoded, archived.etag, settings.client_secret
 
 
 def _read_state(path: Path | None) -> tuple[DecodedState, str, Secret]:

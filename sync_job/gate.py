@@ -54,24 +54,26 @@ class Gate:
     url: str
     worker_name: str
     secret: Secret
-    decoded: DecodedState
     etag: str
     context_count: int = CONTEXT_COUNT
     propagation_s: float = PROPAGATION_S
     transport: httpx.BaseTransport | None = None
     sleep: Callable[[float], None] = time.sleep
 
-    def prove(self, version_id: str = "") -> Proof:
+    def prove(self, decoded: DecodedState, version_id: str = "") -> Proof:
         """Ask the version, or what everybody gets. Raises GateError for another state and for wrong answers."""
-        header = {"cloudflare-workers-version-overrides": f'{self.worker_name}="{version_id}"'} if version_id else {}
-        with httpx.Client(timeout=_TIMEOUT, headers=header, transport=self.transport) as client:
+        with self._open(version_id) as client:
             self._await_state(client)
-            return self._compare(client)
+            return self._compare(client, decoded)
 
-    def check(self) -> None:
-        """Whether everybody gets the state by now. Raises GateError."""
-        with httpx.Client(timeout=_TIMEOUT, transport=self.transport) as client:
+    def check(self, version_id: str = "") -> None:
+        """Whether the version, or what everybody gets, serves the state by now. Raises GateError."""
+        with self._open(version_id) as client:
             self._await_state(client)
+
+    def _open(self, version_id: str) -> httpx.Client:
+        header = {"cloudflare-workers-version-overrides": f'{self.worker_name}="{version_id}"'} if version_id else {}
+        return httpx.Client(timeout=_TIMEOUT, headers=header, transport=self.transport)
 
     def _await_state(self, client: httpx.Client) -> None:
         """Deployments take a moment to reach the edge."""
@@ -92,14 +94,14 @@ class Gate:
             self.sleep(pause_s)
             pause_s = min(2 * pause_s, 2.0)
 
-    def _compare(self, client: httpx.Client) -> Proof:
+    def _compare(self, client: httpx.Client, decoded: DecodedState) -> Proof:
         # Imported late, with protobuf: a run that finds nothing to do proves nothing.
         from sync_job.contexts import sample_contexts  # noqa: PLC0415
         from sync_job.decode import NO_SECRET  # noqa: PLC0415
         from sync_job.official import OfficialResolver, flags_of_answer, is_installed  # noqa: PLC0415
 
-        official = OfficialResolver(self.decoded) if is_installed() else None
-        state = self.decoded.resolver_state
+        official = OfficialResolver(decoded) if is_installed() else None
+        state = decoded.resolver_state
         # The official resolver holds the same state, so there too a secret is what stands for it.
         secrets = {
             each.name: each.client_secret.secret
@@ -140,7 +142,7 @@ class Gate:
         return answer
 
 
-def open_gate(settings: SyncSettings, address: str | None, decoded: DecodedState, etag: str) -> Gate | None:
+def open_gate(settings: SyncSettings, address: str | None, etag: str) -> Gate | None:
     """The gate of these settings; None, with a warning, where probes have no way to the Worker.
 
     `address` is the Worker's below workers.dev, None for none.
@@ -153,7 +155,7 @@ def open_gate(settings: SyncSettings, address: str | None, decoded: DecodedState
         why = "there is no way to the Worker: set PROBE_URL" if settings.probe else "PROBE is off"
         _log.warning("version.unproved", reason=why)
         return None
-    return Gate(url, settings.worker.worker_name, settings.client_secret, decoded, etag)
+    return Gate(url, settings.worker.worker_name, settings.client_secret, etag)
 
 
 _HINT = "What was live stays live. If probes cannot reach the Worker, set PROBE_URL, or PROBE=off"

@@ -1,37 +1,36 @@
-"""One pass: what is live → fetch → decode → validate → compile → assemble → deploy."""
+"""One pass: what is live → fetch → decode → validate → compile → archive → assemble → deploy."""
 
 from __future__ import annotations
 
 import time
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, replace
+from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Any
 
 import structlog
 
 from flagedge import __version__
+from flagedge.errors import FlagedgeError
 from flagedge.settings import Secret
 from sync_job.assemble import CLIENT_SECRET_NAME, DeployedFacts, assemble_upload, digest_settings, namespace_bindings
 from sync_job.deadline import NEVER, Deadline
-from sync_job.deploy import (
-    UPLOAD_S,
-    Deployer,
-    LiveWorker,
-    ensure_namespaces,
-    ensure_queue,
-    find_address,
-    read_live_worker,
-)
-from sync_job.fetch import FetchedState, fetch_state, find_state_url, has_changed
+from sync_job.deploy import Deployer, Release, find_address
+from sync_job.fetch import find_state_url, has_changed
 from sync_job.findings import Finding, Note
 from sync_job.lease import Lease, LeaseHeldError, open_lease
+from sync_job.live import LiveWorker, describe_worker, read_live_worker
+from sync_job.resources import ensure_namespaces, ensure_queue
 from sync_job.settings import SyncSettings
+from sync_job.steps import find_first_share, take_step
 from sync_job.token_keys import FIRST_NAME, TokenKey, choose_keys
-from sync_job.workers_api import WorkersApi
+from sync_job.traffic import UPLOAD_S, Traffic
+from sync_job.workers_api import Deployment, WorkersApi
 
 if TYPE_CHECKING:
+    from sync_job.archive import Archive
+    from sync_job.candidate import Candidate
     from sync_job.compiled import Plan
-    from sync_job.decode import DecodedState
 
 _log = structlog.get_logger()
 
@@ -41,25 +40,32 @@ class RunOptions:
     """How one run differs from the scheduled one.
 
     `force` deploys whatever is live and accepts another account's state, `adopt` takes the queue from a push consumer,
-    `rotate_key` binds a fresh token key that seals from now on.
+    `rotate_key` binds a fresh token key that seals from now on. `rollback_to` is the entity tag of an archived state to
+    deploy instead of the CDN's, "" for the one before what is live; `resume` ends a rollback, as `force` does.
     """
 
     force: bool = False
     adopt: bool = False
     rotate_key: bool = False
+    rollback_to: str | None = None
+    resume: bool = False
     deadline: Deadline = NEVER
 
 
 @dataclass(frozen=True, slots=True)
 class RunResult:
-    """What a run did. `outcome` is `unchanged`, `deployed`, `checked` (nothing is to be deployed) or `held`
-    (another run has the lease); `url` is empty where there is no workers.dev.
+    """What a run did. `outcome` is `unchanged`, `deployed`, `stepped` (new code got more of the traffic), `checked`
+    (nothing is to be deployed) or `held` (another run has the lease); `url` is empty where there is no workers.dev.
     """
 
     outcome: str
     worker_name: str
     etag: str
     previous_etag: str = ""
+    rolled_back_from: str = ""
+    """The state that this one replaces for as long as the CDN serves it."""
+    share: float = 100
+    """How much of the traffic the version has, in percent."""
     url: str = ""
     flag_count: int = 0
     upload_bytes: int = 0
@@ -85,6 +91,16 @@ def run(settings: SyncSettings, api: WorkersApi, options: RunOptions | None = No
 
 
 @dataclass(frozen=True, slots=True)
+class _Found:
+    """What a run begins with: what was uploaded last, what has the traffic, by which deployment, and the archive."""
+
+    live: LiveWorker
+    served: LiveWorker
+    base: Deployment | None
+    archive: Archive | None
+
+
+@dataclass(frozen=True, slots=True)
 class _Run:
     """One run, and what its steps share."""
 
@@ -100,98 +116,167 @@ class _Run:
 
     def go(self) -> RunResult:
         live = read_live_worker(self.api, self.name)
-        url = find_state_url(self.settings)
-        if self._may_stay(live) and not has_changed(url, live.etag):
+        is_settled = self._may_stay(live) and not live.is_stepping and self.options.rollback_to is None
+        if is_settled and not has_changed(find_state_url(self.settings), live.known_etag):
             return self._unchanged(live)
         if self.settings.no_deploy:
-            _, plan = self._compile(live, fetch_state(url))
-            return RunResult("checked", self.name, plan.etag, live.etag, flag_count=plan.flag_count)
+            return self._check(live)
         try:
             with open_lease(self.settings.lease, f"{self.api.find_account_id()}/{self.name}") as lease:
-                return self._go_in_lease(url, lease)
+                return self._go_in_lease(lease)
         except LeaseHeldError as held:
+            if self.options.rollback_to is not None:
+                raise FlagedgeError(held.message, hint="Nothing was rolled back: try again in a moment") from held
             _log.info("lease.held", reason=str(held))
             return RunResult("held", self.name, live.etag, live.etag)
 
-    def _go_in_lease(self, url: str, lease: Lease) -> RunResult:
+    def _go_in_lease(self, lease: Lease) -> RunResult:
         """Another run may have done it all since: what is decided, is decided on what is seen inside the lease."""
         live = read_live_worker(self.api, self.name)
-        known_etag = live.etag if self._may_stay(live) else ""
-        fetched = fetch_state(url, known_etag=known_etag)
-        if fetched is None or fetched.etag == known_etag:
-            return self._unchanged(live)
-        return self._deploy(live, fetched, lease)
+        base = self.api.get_deployment(self.name) if live.exists else None
+        found = _Found(live, self._find_served(live, base), base, self._open_archive())
+        candidate = self._choose(found)
+        traffic = Traffic(self.api, self.name, lease, self.options.deadline)
+        if candidate is None:
+            return self._step(live, traffic) if live.is_stepping else self._unchanged(live)
+        return self._deploy(found, candidate, self._compile(live, candidate), traffic)
+
+    def _check(self, live: LiveWorker) -> RunResult:
+        """Do all that changes nothing, with a state of whatever age."""
+        candidate = self._choose(_Found(live, live, None, self._open_archive()), is_forced=True)
+        assert candidate is not None  # a forced one is there
+        plan = self._compile(live, candidate)
+        return RunResult("checked", self.name, plan.etag, live.etag, flag_count=plan.flag_count)
 
     def _may_stay(self, live: LiveWorker) -> bool:
         """Whether all but the state is as it should be."""
         is_current = live.version == __version__ and live.settings_digest == self.digest and bool(live.token_keys)
         is_forced = self.options.force or self.options.rotate_key or self.settings.force
-        return is_current and not live.is_under_way and not is_forced
+        return is_current and not live.is_under_way and not is_forced and not self._ends_rollback(live)
+
+    def _ends_rollback(self, live: LiveWorker) -> bool:
+        return self.options.resume and bool(live.rolled_back_from)
+
+    def _find_served(self, live: LiveWorker, base: Deployment | None) -> LiveWorker:
+        """What has the traffic; while a deployment is under way, that need not be what was uploaded last."""
+        if not live.is_under_way or base is None or not base.live_version_id:
+            return live
+        return describe_worker(self.api.get_version_bindings(self.name, base.live_version_id))
 
     def _unchanged(self, live: LiveWorker) -> RunResult:
-        return RunResult("unchanged", self.name, live.etag, live.etag, state_age_s=self._age_s(live))
+        return RunResult(
+            "unchanged",
+            self.name,
+            live.etag,
+            live.etag,
+            rolled_back_from=live.rolled_back_from,
+            state_age_s=self._age_s(live),
+        )
 
     def _age_s(self, live: LiveWorker) -> int:
         return max(0, self.now_s - live.state_since_s) if live.state_since_s else 0
 
-    def _compile(self, live: LiveWorker, fetched: FetchedState | None) -> tuple[DecodedState, Plan]:
+    def _open_archive(self) -> Archive | None:
         # Imported late: a run that finds nothing to do needs neither protobuf nor the compiler.
+        from sync_job.archive import open_archive  # noqa: PLC0415
+
+        return open_archive(self.settings, self.api)
+
+    def _choose(self, found: _Found, *, is_forced: bool = False) -> Candidate | None:
+        """The state to deploy, None where there is nothing to do."""
+        from sync_job.candidate import Chooser  # noqa: PLC0415
+
+        chooser = Chooser(find_state_url(self.settings), self.settings.state_key, found.archive)
+        if self.options.rollback_to is not None:
+            return chooser.find_earlier(found.served, self.options.rollback_to)
+        live = found.live
+        is_forced = is_forced or self.options.force or self._ends_rollback(live)
+        return chooser.find_new(live, may_stay=self._may_stay(live), is_forced=is_forced)
+
+    def _compile(self, live: LiveWorker, candidate: Candidate) -> Plan:
         from sync_job.compile import compile_plan  # noqa: PLC0415
-        from sync_job.decode import decode_state, decrypt_state  # noqa: PLC0415
         from sync_job.validate import validate_state  # noqa: PLC0415
 
-        assert fetched is not None
-        key = self.settings.state_key
-        decoded = decode_state(decrypt_state(fetched.data, key) if key else fetched.data)
         notes = validate_state(
-            decoded,
+            candidate.decoded,
             client_secret=self.settings.client_secret,
             live_account=live.account,
             accept=self._accepted,
             has_materializations=self.settings.worker.has_materializations,
         )
         _log_notes(notes)
-        plan = compile_plan(decoded, etag=fetched.etag)
+        plan = compile_plan(candidate.decoded, etag=candidate.etag)
         _log.info("plan.compiled", etag=plan.etag, flag_count=plan.flag_count)
-        return decoded, plan
+        return plan
 
     @property
     def _accepted(self) -> frozenset[Finding]:
         forced = {Finding.ACCOUNT_CHANGED} if self.options.force else set()
         return self.settings.accepted_findings | forced
 
-    def _deploy(self, live: LiveWorker, fetched: FetchedState, lease: Lease) -> RunResult:
-        from sync_job.gate import open_gate  # noqa: PLC0415 (as in _compile)
+    def _deploy(self, found: _Found, candidate: Candidate, plan: Plan, traffic: Traffic) -> RunResult:
+        from sync_job.gate import open_gate  # noqa: PLC0415
         from sync_job.validate import check_upload_size  # noqa: PLC0415
 
-        worker, deadline = self.settings.worker, self.options.deadline
-        base = self.api.get_deployment(self.name) if live.exists else None
-        decoded, plan = self._compile(live, fetched)
+        live, served, worker = found.live, found.served, self.settings.worker
         keys = choose_keys(
             self._sealing_keys(live), given=self.settings.token_key, rotate=self.options.rotate_key, now_s=self.now_s
         )
         since_s = live.state_since_s if live.etag == plan.etag and live.state_since_s else self.now_s
-        facts = DeployedFacts(settings_digest=self.digest, state_since_s=since_s, token_keys=keys.keys)
+        facts = DeployedFacts(self.digest, since_s, candidate.rolled_back_from, keys.keys)
         upload = assemble_upload(plan, worker, facts=facts)
         _log_notes(check_upload_size(upload, accept=self._accepted))
         # Nothing was written so far.
-        deadline.require(2 * UPLOAD_S, step="deploy")
-        lease.renew()
+        self.options.deadline.require(2 * UPLOAD_S, step="deploy")
+        traffic.lease.renew()
+        self._archive(found, candidate)
         ensure_queue(self.api, self.settings, adopt=self.options.adopt)
         upload = upload.with_bindings(namespace_bindings(ensure_namespaces(self.api, self.settings)))
         secrets = {CLIENT_SECRET_NAME: self.settings.client_secret, **keys.bound}
         address = find_address(self.api, worker)
-        gate = open_gate(self.settings, address, decoded, plan.etag)
-        Deployer(self.api, self.name, address, lease, deadline, gate).deploy(live, base, upload, secrets)
+        gate = open_gate(self.settings, address, plan.etag)
+        share = find_first_share(self.settings.steps, served, etag=plan.etag, keys=keys.keys)
+        release = Release(upload, secrets, candidate.decoded, share)
+        Deployer(self.api, traffic, address, gate).deploy(live, found.base, release)
         return RunResult(
             "deployed",
             self.name,
             plan.etag,
-            live.etag,
+            served.etag,
+            rolled_back_from=candidate.rolled_back_from,
+            share=share,
             url=address or "",
             flag_count=plan.flag_count,
             upload_bytes=upload.size_bytes,
             state_age_s=self.now_s - since_s,
+        )
+
+    def _archive(self, found: _Found, candidate: Candidate) -> None:
+        """Keep the state before it is deployed, and let go of what is too old; a deployment does not wait for that."""
+        from sync_job.archive_store import ArchiveError  # noqa: PLC0415
+        from sync_job.candidate import keep  # noqa: PLC0415
+
+        archive, served = found.archive, found.served
+        try:
+            if archive is None or not keep(archive, candidate, served_etag=served.etag):
+                return
+            archive.prune(
+                keep={candidate.etag, served.etag, served.known_etag},
+                now=datetime.fromtimestamp(self.now_s, UTC),
+                retention=timedelta(days=self.settings.archive_retention_days),
+            )
+        except ArchiveError as error:
+            _log.warning("state.not_archived", etag=candidate.etag, reason=str(error))
+
+    def _step(self, live: LiveWorker, traffic: Traffic) -> RunResult:
+        from sync_job.gate import open_gate  # noqa: PLC0415
+
+        address = find_address(self.api, self.settings.worker)
+        gate = open_gate(self.settings, address, live.etag)
+        step = take_step(self.api, traffic, gate, self.settings.steps, live)
+        age_s = self._age_s(live)
+        return RunResult(
+            "stepped", self.name, live.etag, live.etag, share=step.share, url=address or "", state_age_s=age_s
         )
 
     def _sealing_keys(self, live: LiveWorker) -> tuple[TokenKey, ...]:

@@ -90,6 +90,8 @@ class SyncSettings:
     """Whether a version is asked before it gets traffic."""
     probe_url: str = field(default="", repr=False)
     """Where the Worker is reached by probes; its address below workers.dev unless given."""
+    steps: tuple[int, ...] = (100,)
+    """Shares of the traffic, in percent and ascending to 100, that new code gets from run to run."""
     accepted_findings: frozenset[Finding] = frozenset()
     """What would refuse a state, and is only to be noted."""
 
@@ -176,6 +178,7 @@ def _sync(reader: SettingsReader) -> SyncSettings:
         webhook_secret=reader.secret("WEBHOOK_SECRET"),
         probe=reader.choice("PROBE", "on", ("on", "off")) == "on",
         probe_url=reader.url("PROBE_URL"),
+        steps=reader.parsed("DEPLOY_STEPS", _parse_steps, (100,), "ascending percentages up to 100, such as 5,25,100"),
         accepted_findings=reader.parsed(
             "ACCEPTED_FINDINGS", _parse_findings, frozenset(), "codes of findings with commas, as an error names them"
         ),
@@ -240,6 +243,13 @@ def _archive(reader: SettingsReader) -> str:
         for problem in exc.problems:
             reader.problem(f"STATE_ARCHIVE: {problem}")
     return where
+
+
+def _parse_steps(text: str) -> tuple[int, ...]:
+    steps = tuple(int(part) for part in text.split(","))
+    if steps[-1] != 100 or list(steps) != sorted({*steps}) or steps[0] < 1:
+        raise ValueError
+    return steps
 
 
 def _parse_findings(text: str) -> frozenset[Finding]:

@@ -6,7 +6,7 @@ from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
 from typing import Any
 
-from sync_job.deploy import describe_worker
+from sync_job.live import describe_worker
 from sync_job.settings import SyncSettings
 from sync_job.token_keys import TokenKey
 from sync_job.workers_api import WorkersApi
@@ -19,6 +19,8 @@ class Status:
     worker_name: str
     is_deployed: bool
     etag: str = ""
+    rolled_back_from: str = ""
+    """The state that this one replaces for as long as the CDN serves it."""
     worker_version: str = ""
     state_account: str = ""
     deployed_at: str = ""
@@ -49,6 +51,7 @@ def read_status(settings: SyncSettings, api: WorkersApi, *, now: datetime | None
         name,
         is_deployed=True,
         etag=live.etag,
+        rolled_back_from=live.rolled_back_from,
         worker_version=live.version,
         state_account=live.account,
         deployed_at=deployment.created_at,
@@ -71,6 +74,12 @@ def format_status(status: Status) -> str:
             f"deployed      {status.deployed_at}, {age} ago, by flagedge {status.worker_version or '(somebody else)'}",
             f"versions      {shares}",
         ]
+        if status.rolled_back_from:
+            lines.insert(
+                2,
+                f"rolled back   from {status.rolled_back_from}, until the CDN serves another state, "
+                "or `sync-job rollback --clear`",
+            )
         for key in reversed(status.token_keys):
             lines.append(f"token key     {describe_key(key, seals=key is status.token_keys[-1])}")
     if status.backlog_count is None:

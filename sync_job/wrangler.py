@@ -30,6 +30,7 @@ OWN_NAMES = frozenset(
         "RESOLVER_STATE_ETAG",
         "SETTINGS_DIGEST",
         "STATE_ACCOUNT",
+        "STATE_ROLLED_BACK_FROM",
         "STATE_SINCE",
         "TOKEN_FORMAT",
         "TOKEN_TTL_SECONDS",

@@ -135,7 +135,7 @@ SCENARIOS = [
     Scenario("first deployment", _empty_account),
     Scenario("changed state", _changed_state, stays=True),
     Scenario("nothing new", _nothing_new, stays=True),
-    Scenario("rotation", _key_to_rotate, ("keys", "rotate"), RunOptions(force=True, rotate_key=True)),
+    Scenario("rotation", _key_to_rotate, ("keys", "rotate"), RunOptions(rotate_key=True)),
     Scenario("takeover", _official_account, ("run", "--adopt"), RunOptions(adopt=True), again=RunOptions(adopt=True)),
 ]
 

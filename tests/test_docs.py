@@ -40,7 +40,7 @@ def test_readme_names_no_setting_that_nobody_reads() -> None:
 @pytest.mark.parametrize(
     ("command", "subcommands"),
     [
-        ("sync-job", ["run", "status", "settings", "keys", "explain", "types", "build"]),
+        ("sync-job", ["run", "rollback", "status", "settings", "keys", "explain", "types", "build"]),
         ("log-consumer", ["drain", "sql"]),
         ("local-edge", ["up", "serve"]),
     ],

@@ -20,9 +20,9 @@ from sync_site import Site, prove_quickly
 from watch import Watch, right_answers
 
 from local_edge.server import LocalEdge
-from sync_job.deploy import OvertakenError
 from sync_job.job import RunResult
 from sync_job.lease import LeaseLostError
+from sync_job.traffic import OvertakenError
 
 NEWEST = shop.shop_payload(checkout_split=(10, 10, 80))
 KEY = "leases/worker.json"

@@ -154,7 +154,7 @@ def test_a_rotated_key_counts_from_when_it_seals(ground: Ground, monkeypatch: py
     site.run()
     site.edge.set_faults({"match": "POST .*/deployments$", "kind": "reset", "times": 4})
     with pytest.raises(FlagedgeError):
-        site.run(RunOptions(force=True, rotate_key=True), sleep=lambda _: None)
+        site.run(RunOptions(rotate_key=True), sleep=lambda _: None)
     later_s = time.time() + 5000
     monkeypatch.setattr(job, "time", SimpleNamespace(time=lambda: later_s, monotonic=time.monotonic))
     site.run()
@@ -168,7 +168,7 @@ def test_what_is_gone_was_deleted(ground: Ground) -> None:
     site = ground.new_site()
     site.publish(STATES["old"])
     site.run()
-    site.run(RunOptions(force=True, rotate_key=True))
+    site.run(RunOptions(rotate_key=True))
     site.edge.set_faults({"match": "DELETE .*/secrets/", "kind": "lost"})
     with site.start("keys", "retire", FIRST_NAME, "--force") as process:
         _, err = process.communicate(timeout=60)

@@ -315,7 +315,7 @@ def test_reprs(secretive: Sync) -> None:
     decoded = decode_state(data)
     plan = compile_plan(decoded, etag='"e"')
     keys = choose_keys([], given=settings.token_key, rotate=False, now_s=1)
-    upload = assemble_upload(plan, settings.worker, facts=DeployedFacts("digest", 1, keys.keys))
+    upload = assemble_upload(plan, settings.worker, facts=DeployedFacts("digest", 1, "", keys.keys))
     shown = [settings, api, api._http, RunOptions(), FetchedState(data, '"e"'), decoded, plan, keys, upload]
     shown.append(open_lease("", "name"))
     for each in shown:

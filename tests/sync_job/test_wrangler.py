@@ -117,7 +117,8 @@ def test_the_workers_own_names_are_those_that_an_upload_binds() -> None:
         }
     )
     plan = Plan(text="{}", bits=b"", etag='"e"', account="a", flag_count=0)
-    upload = assemble_upload(plan, settings, facts=DeployedFacts("digest", 1, (TokenKey("RESOLVE_TOKEN_KEY"),)))
+    facts = DeployedFacts("digest", 1, "rolled back", (TokenKey("RESOLVE_TOKEN_KEY"),))
+    upload = assemble_upload(plan, settings, facts=facts)
     bound = [
         each["name"]
         for each in upload.with_bindings(namespace_bindings(dict(settings.namespaces))).metadata["bindings"]
