@@ -37,7 +37,7 @@ PLAN = compile_plan(
                     ),
                 ),
                 flag("b", rule("through", assignments=[fallthrough((0, 50)), client_default((50, 100))])),
-                flag("none", rule(environments=["prod"])),
+                flag("none", rule(environments=["prod"]), schema=schema({"text": str})),
             )
         )
     ),
@@ -134,12 +134,13 @@ def test_api_key(test_worker: TestWorker) -> None:
 
 
 def test_bulk_has_flags_and_their_fields(test_worker: TestWorker) -> None:
-    """Each flag once, and each field below it, so that typed web clients find theirs."""
+    """Each flag once, and each field below it, with or without a value, so that typed web clients find theirs."""
     found = answer(test_worker)
     items = {item["key"]: item for item in found.json["flags"]}
     assert {"a", "a.size", "a.nested.depth", "b", "none"} <= items.keys()
     assert items["a.on"]["value"] is True
-    assert "a.gone" not in items
+    assert items["a.gone"] == {"key": "a.gone", "reason": "DEFAULT", "variant": ""}
+    assert "value" not in items["none.text"]
 
 
 def test_bulk_etag_covers_state_and_context(test_worker: TestWorker) -> None:

@@ -23,6 +23,9 @@ export interface FlagValue {
   readonly value: string | undefined;
 }
 
+/** The caller's default. */
+export const NO_VALUE: FlagValue = { reason: "DEFAULT", variant: "", value: undefined };
+
 /** A flag among a client's, and the field of its value that is asked for ("" for all of it). */
 export interface FoundFlag {
   readonly view: FlagView;
@@ -58,7 +61,7 @@ export function valueOf(outcome: Outcome, field: string, context: Context): Flag
   if (isMatch && field !== "" && !hasField(outcome, field)) {
     return { errorCode: "FLAG_NOT_FOUND", errorDetails: `flag ${outcome.flag.name} has no field ${field}` };
   }
-  return { reason: "DEFAULT", variant: "", value: undefined };
+  return NO_VALUE;
 }
 
 function failureOf(outcome: Outcome, context: Context): Failure | null {

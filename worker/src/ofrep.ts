@@ -6,12 +6,12 @@
  */
 import type { Callers } from "./callers";
 import { type Context, ContextError, isStruct } from "./context";
-import { type ErrorCode, type Failure, type FlagValue, fromOpenFeature, statusOf, valueOf } from "./flag_value";
+import { type ErrorCode, type Failure, type FlagValue, fromOpenFeature, NO_VALUE, statusOf, valueOf } from "./flag_value";
 import type { Origin } from "./message";
 import type { OpenFeature, Question } from "./openfeature";
 import type { Outcome, Plan } from "./plan";
 import { notAllowed, readBody, Refusal } from "./refusal";
-import { typedValues } from "./typed_value";
+import { fieldPaths, typedValues } from "./typed_value";
 
 const BULK = "/ofrep/v1/evaluate/flags";
 /** A browser lets pages read and send these only if they are named. */
@@ -71,7 +71,7 @@ export class Ofrep {
     if (matches(known, etag)) return { status: 304, body: null, headers };
     return this.flags.all(question, ({ count, outcomes }) => {
       const items: string[] = [];
-      for (let i = 0; i < count; i++) addItems(items, outcomes[i] as Outcome, question.context);
+      for (let i = 0; i < count; i++) items.push(itemsOf(outcomes[i] as Outcome, question.context));
       return { status: 200, body: `{"flags":[${items.join()}]}`, headers };
     });
   }
@@ -127,17 +127,25 @@ function success(key: string, { reason, variant, value }: FlagValue): string {
   return value === undefined ? text + "}" : `${text},"value":${value}}`;
 }
 
-/** A flag's items in a bulk answer: itself, and each field of its value. */
-function addItems(items: string[], outcome: Outcome, context: Context): void {
+const itemsByOutcome = new WeakMap<Outcome, string>();
+
+/** A flag's items in a bulk answer: itself, and each field of its values, for clients cannot tell a field without a value from a misspelt one. */
+function itemsOf(outcome: Outcome, context: Context): string {
+  let items = itemsByOutcome.get(outcome);
+  if (items !== undefined) return items;
   const key = outcome.flag.name.replace(/^flags\//, "");
   const whole = valueOf(outcome, "", context);
-  if ("errorCode" in whole) {
-    items.push(failure(key, whole));
-    return;
-  }
-  items.push(success(key, whole));
-  if (whole.value === undefined) return;
-  for (const [field, value] of typedValues(outcome)) if (field !== "") items.push(success(`${key}.${field}`, { ...whole, value }));
+  if ("errorCode" in whole) return failure(key, whole);
+  const texts: ReadonlyMap<string, string> = whole.value === undefined ? new Map() : typedValues(outcome);
+  const fields = new Set([...texts.keys(), ...fieldPaths(outcome.flag)]);
+  fields.delete("");
+  items = [success(key, whole), ...[...fields].map((field) => success(`${key}.${field}`, withValue(whole, texts.get(field))))].join();
+  itemsByOutcome.set(outcome, items);
+  return items;
+}
+
+function withValue(whole: FlagValue, value: string | undefined): FlagValue {
+  return value === undefined ? NO_VALUE : { ...whole, value };
 }
 
 function failure(key: string | null, { errorCode, errorDetails }: Failure): string {

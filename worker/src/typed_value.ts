@@ -4,7 +4,7 @@
  * @module
  */
 import { isStruct } from "./context";
-import type { Outcome } from "./plan";
+import type { Flag, Outcome } from "./plan";
 
 /** A flag schema as answers carry it: the JSON form of `StructFlagSchema` and of its fields. */
 interface FieldSchema {
@@ -22,13 +22,27 @@ export function typedValues(outcome: Outcome): ReadonlyMap<string, string> {
   if (texts === undefined) {
     texts = new Map();
     const [, value] = outcome.flag.variants[outcome.variant] ?? [];
-    if (value !== undefined && value !== null) {
-      const schema = outcome.flag.schema === null ? {} : (JSON.parse(outcome.flag.schema) as { schema?: Record<string, FieldSchema> });
-      write(JSON.parse(value), { structSchema: schema }, "", texts as Map<string, string>);
-    }
+    if (value !== undefined && value !== null) write(JSON.parse(value), schemaOf(outcome.flag), "", texts as Map<string, string>);
     values.set(outcome, texts);
   }
   return texts;
+}
+
+/** Paths of all fields that a flag's values may have, by its schema. */
+export function fieldPaths(flag: Flag): string[] {
+  const paths: string[] = [];
+  const add = ({ structSchema }: FieldSchema, prefix: string): void => {
+    for (const [key, schema] of Object.entries(structSchema?.schema ?? {})) {
+      paths.push(prefix + key);
+      add(schema, `${prefix}${key}.`);
+    }
+  };
+  add(schemaOf(flag), "");
+  return paths;
+}
+
+function schemaOf({ schema }: Flag): FieldSchema {
+  return { structSchema: schema === null ? {} : (JSON.parse(schema) as { schema?: Record<string, FieldSchema> }) };
 }
 
 /** The text of a value, which is entered under its path; a struct's fields are entered first. */
