@@ -7,6 +7,8 @@ NODE_READY := worker/node_modules/.ready
 WORKER_SOURCES := $(wildcard worker/src/*.ts worker/src/*.wat worker/build.mjs worker/package.json)
 BUNDLE := sync_job/bundle/worker.js
 TEST_BUNDLE := worker/build/test/worker.js
+BROWSER := worker/build/browser/flags.js
+CLIENTS_READY := tests/clients/npm/node_modules/.ready
 READY := $(PYTHON_READY) $(BUNDLE) $(TEST_BUNDLE)
 MINUTES ?= 10
 
@@ -16,14 +18,14 @@ help: ## this list
 demo: $(READY) ## the whole system on this machine: state to SQL, in about a minute
 	@PYTHONPATH=tests $(BIN)/python -m demo
 
-test: $(READY) ## all tests: real workerd, real DuckDB, the official resolver as the oracle
+test: $(READY) $(BROWSER) $(CLIENTS_READY) ## all tests: real workerd, real DuckDB, the official resolver as the oracle
 	$(BIN)/pytest
 
 check: $(READY) ## lint and types
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
-	cd worker && node_modules/.bin/tsc --noEmit
+	cd worker && node_modules/.bin/tsc --noEmit && node_modules/.bin/tsc --noEmit -p browser
 
 test-faults: $(READY) ## every fault at every call of a sync run, and a kill at each: about 11 minutes
 	FAULT_MATRIX=full $(BIN)/pytest tests/sync_job/test_faults.py
@@ -49,6 +51,8 @@ package: $(READY) ## what is deployed, in dist/: our wheel, and a zip for each A
 
 worker: $(BUNDLE) ## build the Worker into sync_job/bundle
 
+browser: $(BROWSER) ## build the browser helper and its OpenFeature provider into worker/build/browser
+
 format: $(PYTHON_READY) ## format the Python code
 	$(BIN)/ruff format .
 	$(BIN)/ruff check --fix .
@@ -70,9 +74,10 @@ lock: $(PYTHON_READY) ## renew the hashed requirements and the npm lock file
 		--generate-hashes --no-annotate --no-emit-index-url --no-emit-find-links --custom-compile-command "make lock" \
 		--python-version 3.11 - -o requirements/client-openfeature.txt
 	cd worker && npm install --package-lock-only --ignore-scripts
+	cd tests/clients/npm && npm install --package-lock-only --ignore-scripts
 
 clean: ## remove everything that was installed or built
-	rm -rf .venv worker/node_modules worker/build sync_job/bundle build .mypy_cache .ruff_cache .pytest_cache
+	rm -rf .venv worker/node_modules tests/clients/npm/node_modules worker/build sync_job/bundle build .mypy_cache .ruff_cache .pytest_cache
 
 $(PYTHON_READY): requirements/dev.txt pyproject.toml
 	@python=$$(sh scripts/check_machine.sh) && \
@@ -88,10 +93,18 @@ $(NODE_READY): worker/package-lock.json worker/package.json
 	@cd worker && npm ci --loglevel=error --no-audit --no-fund --ignore-scripts --no-update-notifier >/dev/null
 	@touch $@
 
+$(CLIENTS_READY): tests/clients/npm/package-lock.json tests/clients/npm/package.json
+	@echo "installing npm's clients and a browser into tests/clients/npm/node_modules"
+	@cd tests/clients/npm && npm ci --loglevel=error --no-audit --no-fund --ignore-scripts --no-update-notifier >/dev/null
+	@touch $@
+
 $(BUNDLE): $(WORKER_SOURCES) $(NODE_READY)
 	@cd worker && node build.mjs
 
 $(TEST_BUNDLE): $(WORKER_SOURCES) worker/test/entry.ts $(NODE_READY)
 	@cd worker && node build.mjs --test
 
-.PHONY: help demo test check test-faults fuzz-resolve bench-resolve bench-state bench-drain bench-sync package worker format proto lock clean
+$(BROWSER): $(wildcard worker/browser/*) worker/build.mjs $(NODE_READY)
+	@cd worker && node build.mjs --browser && node_modules/.bin/tsc -p browser
+
+.PHONY: help demo test check test-faults fuzz-resolve bench-resolve bench-state bench-drain bench-sync package worker browser format proto lock clean

@@ -9,12 +9,7 @@ from typing import Any
 import httpx
 import pytest
 from builders import SECRET, assignment, flag, payload, rule, schema, state, variant
-from workerd import run_config
-
-from sync_job.assemble import COMPATIBILITY_DATE, DeployedFacts, assemble_upload
-from sync_job.compile import compile_plan
-from sync_job.decode import decode_state
-from sync_job.settings import WorkerSettings
+from caller import run_caller
 
 VALUE = {"on": True, "size": 5.0, "ratio": 0.5, "name": "é", "nested": {"depth": 2.0}}
 PAYLOAD = payload(
@@ -40,30 +35,6 @@ export default {
   },
 };
 """
-CONFIG = """
-using Workerd = import "/workerd/workerd.capnp";
-const config :Workerd.Config = (
-  services = [(name = "caller", worker = .caller), (name = "flags", worker = .flags)],
-  sockets = [(name = "http", address = "127.0.0.1:0", http = (), service = "caller")]
-);
-const caller :Workerd.Worker = (
-  modules = [(name = "caller.js", esModule = embed "caller.js")],
-  compatibilityDate = "DATE",
-  bindings = [
-    (name = "FLAGS", service = (
-      name = "flags", entrypoint = "Flags", props = (json = "{\\"client\\":\\"clients/c\\"}"))),
-    (name = "PLAIN", service = (name = "flags", entrypoint = "Flags")),
-    (name = "STRANGER", service = (name = "flags", entrypoint = "Flags", props = (json = "{\\"client\\":\\"x\\"}")))
-  ]
-);
-const flags :Workerd.Worker = (
-  modules = [
-    (name = "worker.js", esModule = embed "worker.js"), (name = "murmur3.wasm", wasm = embed "murmur3.wasm"),
-    (name = "plan.json", text = embed "plan.json"), (name = "bitsets.bin", data = embed "bitsets.bin")
-  ],
-  compatibilityDate = "DATE"
-);
-"""
 
 
 class Caller:
@@ -80,10 +51,7 @@ class Caller:
 
 @pytest.fixture(scope="module")
 def caller() -> Iterator[Caller]:
-    plan = compile_plan(decode_state(PAYLOAD), etag='"1"')
-    upload = assemble_upload(plan, WorkerSettings(), facts=DeployedFacts("digest"))
-    files = {module.name: module.content for module in upload.modules} | {"caller.js": CALLER.encode()}
-    with run_config(CONFIG.replace("DATE", COMPATIBILITY_DATE), files) as (url, _):
+    with run_caller(CALLER.encode(), PAYLOAD) as url:
         yield Caller(url)
 
 
