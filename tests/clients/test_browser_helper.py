@@ -19,7 +19,7 @@ BUILT = REPOSITORY / "worker/build/browser"
 FOLDER = Path(__file__).parent
 SIZE_MAX_BYTES = 2_000
 LONG_ENOUGH_S = 5
-Exposures = list[tuple[str, str | None]]
+Exposures = list[tuple[str, str]]
 Wait = Callable[[int], Exposures]
 
 
@@ -42,7 +42,7 @@ def page(browser: Browser, helped_site: Site) -> Iterator[Page]:
         "/openfeature.html": b'<script type="module" src="/page.js"></script>',
     }
     with serve_pages(files) as pages:
-        helped_site.take_messages()
+        helped_site.take_exposures()
         yield browser.open_page(f"{pages}/index.html")
 
 
@@ -54,19 +54,11 @@ def exposures(helped_site: Site) -> Wait:
         found: Exposures = []
         until = time.monotonic() + LONG_ENOUGH_S
         while len(found) < count and time.monotonic() < until:
-            for message in helped_site.take_messages():
-                found += exposures_of(message)
+            found += [(exposure.flag, exposure.unit) for exposure in helped_site.take_exposures()]
             time.sleep(0.02)
         return found
 
     return wait
-
-
-def exposures_of(message: dict[str, Any]) -> Exposures:
-    rows, outcomes = message["exposures"], message["outcomes"]
-    flags = [message["flags"][outcomes["flag"][outcome]] for outcome in rows["outcome"]]
-    units = [None if unit < 0 else message["units"][unit] for unit in rows["unit"]]
-    return list(zip(flags, units, strict=True))
 
 
 def start(page: Page, site: Site, unit: str, **attributes: Any) -> None:
@@ -83,10 +75,10 @@ def use_as_last(page: Page, site: Site) -> tuple[str, str]:
     start(page, site, "last")
     details(page, "f.on")
     page.run("window.flags.flush()")
-    return ("f", "last")
+    return ("flags/f", "last")
 
 
-def exposures_until(last: tuple[str, str | None], exposures: Wait) -> Exposures:
+def exposures_until(last: tuple[str, str], exposures: Wait) -> Exposures:
     """The exposures before the last one."""
     found: Exposures = []
     while last not in found:
@@ -112,7 +104,7 @@ def test_first_use_is_the_exposure(page: Page, helped_site: Site, exposures: Wai
         "variant": "flags/f/variants/on",
     }
     assert details(page, "flags/f.nested.deep", fallback="")["value"] == "yes"
-    assert exposures(1) == [("f", "reader")]
+    assert exposures(1) == [("flags/f", "reader")]
     assert details(page, "f", fallback={})["value"]["count"] == 5
     assert exposures_until(use_as_last(page, helped_site), exposures) == []
 
@@ -139,7 +131,7 @@ def test_use_just_before_leaving(page: Page, helped_site: Site, exposures: Wait)
     """A page that goes tells what it used."""
     start(page, helped_site, "leaver")
     page.run("window.details('f.on', false) && void location.assign('/next.html')")
-    assert exposures(1) == [("f", "leaver")]
+    assert exposures(1) == [("flags/f", "leaver")]
 
 
 def test_apply_is_tried_again(page: Page, helped_site: Site, exposures: Wait) -> None:
@@ -148,7 +140,7 @@ def test_apply_is_tried_again(page: Page, helped_site: Site, exposures: Wait) ->
     page.run("window.failNext()")
     details(page, "f.on")
     page.run("window.flags.flush()")
-    assert exposures_until(use_as_last(page, helped_site), exposures) == [("f", "offline")]
+    assert exposures_until(use_as_last(page, helped_site), exposures) == [("flags/f", "offline")]
 
 
 def test_the_last_fetch_counts(page: Page, helped_site: Site) -> None:
@@ -189,4 +181,4 @@ def test_provider_applies_on_first_evaluation(page: Page, helped_site: Site, exp
     calls = [("boolean", "swedish.on", False, unit, {"country": "SE"}) for unit in ("first", "second")]
     results = page.call("evaluate", "flagedge", helped_site.url, SECRET, calls)
     assert [(result["value"], result["error"]) for result in results] == [(True, None)] * 2
-    assert exposures(2) == [("swedish", "first"), ("swedish", "second")]
+    assert exposures(2) == [("flags/swedish", "first"), ("flags/swedish", "second")]
