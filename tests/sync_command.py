@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import time
 from typing import Any
 
 import httpx
@@ -59,3 +60,21 @@ class Sync:
             json={"clientSecret": shop.WEB_SECRET, "evaluationContext": context, "apply": True},
         )
         return {flag["flag"]: flag.get("variant", "") for flag in answer.raise_for_status().json()["resolvedFlags"]}
+
+    def resolve_token(self) -> str:
+        """A token for a resolve that does not apply; with FORCE_APPLY there is none."""
+        body = {"clientSecret": shop.WEB_SECRET, "evaluationContext": {"visitor_id": "v"}, "apply": False}
+        answer = httpx.post(f"{self.operator.edge.worker_url(WORKER)}/v1/flags:resolve", json=body).raise_for_status()
+        token: str = answer.json()["resolveToken"]
+        return token
+
+    def apply_status(self, token: str) -> int:
+        """What `flags:apply` answers for the token."""
+        now = time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime())
+        body = {
+            "clientSecret": shop.WEB_SECRET,
+            "resolveToken": token,
+            "sendTime": now,
+            "flags": [{"flag": "flags/live-chat", "applyTime": now}],
+        }
+        return httpx.post(f"{self.operator.edge.worker_url(WORKER)}/v1/flags:apply", json=body).status_code

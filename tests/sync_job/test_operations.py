@@ -22,37 +22,17 @@ from sync_job.lease import open_lease
 from sync_job.repeat import run_repeatedly
 
 
-def resolve_token(sync: Sync) -> str:
-    """A token for a resolve that does not apply."""
-    body = {"clientSecret": shop.WEB_SECRET, "evaluationContext": {"visitor_id": "v"}, "apply": False}
-    answer = httpx.post(f"{sync.operator.edge.worker_url(WORKER)}/v1/flags:resolve", json=body).raise_for_status()
-    token: str = answer.json()["resolveToken"]
-    return token
-
-
-def apply_status(sync: Sync, token: str) -> int:
-    """What `flags:apply` answers for the token."""
-    now = time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime())
-    body = {
-        "clientSecret": shop.WEB_SECRET,
-        "resolveToken": token,
-        "sendTime": now,
-        "flags": [{"flag": "flags/live-chat", "applyTime": now}],
-    }
-    return httpx.post(f"{sync.operator.edge.worker_url(WORKER)}/v1/flags:apply", json=body).status_code
-
-
 def test_rotation_fails_no_token_in_flight(sync: Sync) -> None:
     """Tokens of before and after a rotation apply; the old ones fail once their key was retired, and only by force."""
     sync.operator.environ["FORCE_APPLY"] = "false"
     sync.run()
-    before = resolve_token(sync)
+    before = sync.resolve_token()
     code, out, err = sync.command("keys", "rotate")
     assert (code, out.split(":")[0]) == (0, "deployed"), err
-    after = resolve_token(sync)
+    after = sync.resolve_token()
     kid = [base64.b64decode(token)[1:5].hex() for token in (before, after)]
     assert kid[0] != kid[1]
-    assert [apply_status(sync, token) for token in (before, after)] == [200, 200]
+    assert [sync.apply_status(token) for token in (before, after)] == [200, 200]
 
     code, listed, _ = sync.command("keys", "list")
     assert [line.split(",")[0] for line in listed.splitlines()] == [
@@ -62,9 +42,9 @@ def test_rotation_fails_no_token_in_flight(sync: Sync) -> None:
     code, _, err = sync.command("keys", "retire", kid[0])
     assert (code, "may still be in use" in err) == (1, True)
     assert sync.command("keys", "retire", kid[0], "--force")[0] == 0
-    assert [apply_status(sync, token) for token in (before, after)] == [400, 200]
+    assert [sync.apply_status(token) for token in (before, after)] == [400, 200]
     assert sync.run("--json")[0] == 0
-    assert apply_status(sync, after) == 200
+    assert sync.apply_status(after) == 200
 
 
 def test_a_given_key_is_not_rotated(sync: Sync) -> None:
