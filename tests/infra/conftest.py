@@ -1,0 +1,58 @@
+"""Terraform's modules applied once, with stand-ins for the providers."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+sys.path.insert(0, str(Path(__file__).parent))
+from terraform_run import Terraform
+
+ACCOUNT_ID = "0123456789abcdef0123456789abcdef"
+CLIENT_SECRET = "a-secret-that-nobody-is-to-find"
+
+
+@pytest.fixture(scope="session")
+def packages(tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
+    """Zips to name; what is in them does not matter to Terraform."""
+    folder = tmp_path_factory.mktemp("packages")
+    paths = {"sync_job": folder / "sync-job-arm64.zip", "log_consumer": folder / "log-consumer-arm64.zip"}
+    for path in paths.values():
+        path.write_bytes(path.name.encode())
+    return {name: str(path) for name, path in paths.items()}
+
+
+@pytest.fixture(scope="session")
+def variables(packages: dict[str, str]) -> dict[str, Any]:
+    """Everything that is optional is on."""
+    return {
+        "cloudflare_account_id": ACCOUNT_ID,
+        "packages": packages,
+        "worker_name_prefix": "shop",
+        "sticky_assignments": True,
+        "worker_metrics": True,
+        "create_api_tokens": True,
+        "catalogue": {"host": "db.example.com", "database": "lake", "user": "flagedge"},
+        "network": {"subnet_ids": ["subnet-1", "subnet-2"], "security_group_ids": ["sg-1"]},
+        "kms_key_arn": "arn:aws:kms:eu-central-1:123456789012:key/k",
+        "alarm_emails": ["on-call@example.com"],
+        "more_secrets": ["sync-job/STATE_ENCRYPTION_KEY"],
+        "secret_values": {"sync-job/CONFIDENCE_CLIENT_SECRET": CLIENT_SECRET},
+        "secret_versions": {"sync-job/CONFIDENCE_CLIENT_SECRET": 1},
+        "sync": {"settings": {"FORCE_APPLY": "false"}},
+    }
+
+
+@pytest.fixture(scope="session")
+def root(tmp_path_factory: pytest.TempPathFactory) -> Terraform:
+    """The root module; its state is that of the session."""
+    return Terraform(".", tmp_path_factory.mktemp("terraform"))
+
+
+@pytest.fixture(scope="session")
+def applied(root: Terraform, variables: dict[str, Any]) -> dict[str, dict[str, Any]]:
+    """Attributes by address of everything that the root module makes."""
+    return root.apply(**variables)

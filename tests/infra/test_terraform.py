@@ -1,0 +1,183 @@
+"""The modules through Terraform itself: valid, stable, without a secret in what it stores, wrong values refused."""
+
+from __future__ import annotations
+
+import shutil
+import subprocess
+from pathlib import Path
+from typing import Any
+
+import pytest
+from conftest import CLIENT_SECRET
+from terraform_run import MODULES, TERRAFORM, Terraform, TerraformError
+
+FUNCTIONS = ("sync-job", "log-consumer")
+
+
+def test_format() -> None:
+    """`terraform fmt` has nothing to change."""
+    if shutil.which("terraform") is None:
+        pytest.skip("there is no terraform on this machine")
+    command = ["terraform", "fmt", "-check", "-recursive", "-diff", str(TERRAFORM)]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stdout
+
+
+@pytest.mark.parametrize("module", MODULES)
+def test_each_module_is_valid_by_itself(module: str, tmp_path: Path) -> None:
+    """Arguments, types and references are right, of the children without the root too."""
+    Terraform(module, tmp_path).validate()
+
+
+def test_applying_twice_changes_nothing(root: Terraform, applied: Any, variables: dict[str, Any]) -> None:
+    """A second plan finds every resource as it should be."""
+    changes = root.plan(**variables)["resource_changes"]
+    assert len(changes) > 40
+    assert {change["address"] for change in changes if change["change"]["actions"] != ["no-op"]} == set()
+
+
+def test_secrets_are_in_neither_plan_nor_state(root: Terraform, applied: Any, variables: dict[str, Any]) -> None:
+    """A value that goes through Terraform leaves no trace, and functions hold names."""
+    plan = root.plan(**variables)
+    assert CLIENT_SECRET not in str(plan)
+    files = [path for path in root.folder.rglob("*") if path.is_file() and path.suffix != ".json"]
+    assert {"plan", "state"} <= {path.name for path in files}
+    assert not [path for path in files if CLIENT_SECRET.encode() in path.read_bytes()]
+    environment = environment_of(applied, "sync-job")
+    for name in ("CLOUDFLARE_API_TOKEN", "CONFIDENCE_CLIENT_SECRET", "STATE_ENCRYPTION_KEY"):
+        assert environment[name].startswith("arn:aws:secretsmanager:"), name
+
+
+def test_one_run_at_a_time_and_no_old_events(applied: dict[str, dict[str, Any]]) -> None:
+    """Concurrency is one; an event that waited longer than the schedule's rate is dropped, and none is tried again."""
+    for job, minutes in (("sync-job", 1), ("log-consumer", 5)):
+        function = applied[f'module.aws.aws_lambda_function.job["{job}"]']
+        events = applied[f'module.aws.aws_lambda_function_event_invoke_config.job["{job}"]']
+        schedule = applied[f'module.aws.aws_scheduler_schedule.job["{job}"]']
+        assert function["reserved_concurrent_executions"] == 1
+        assert (events["maximum_event_age_in_seconds"], events["maximum_retry_attempts"]) == (minutes * 60, 0)
+        assert schedule["schedule_expression"] == f"rate({minutes} minute{'s' if minutes > 1 else ''})"
+        [target] = schedule["target"]
+        assert target["arn"] == function["arn"]
+        assert target["dead_letter_config"][0]["arn"] == applied["module.aws.aws_sqs_queue.undelivered"]["arn"]
+
+
+def test_only_the_consumer_is_in_the_network(applied: dict[str, dict[str, Any]]) -> None:
+    """The sync needs no catalogue, and so no NAT gateway."""
+    networks = {job: applied[f'module.aws.aws_lambda_function.job["{job}"]']["vpc_config"] for job in FUNCTIONS}
+    assert networks["sync-job"] == []
+    assert networks["log-consumer"][0]["subnet_ids"] == ["subnet-1", "subnet-2"]
+
+
+def test_each_job_has_its_own_token_and_role(applied: dict[str, dict[str, Any]]) -> None:
+    """The consumer's token cannot touch Workers, and neither role reads the other's secrets."""
+    tokens = {job: applied[f'module.cloudflare.cloudflare_account_token.job["{job}"]'] for job in FUNCTIONS}
+    groups = {job: token["policies"][0]["permission_groups"] for job, token in tokens.items()}
+    assert {job: len(each) for job, each in groups.items()} == {"sync-job": 3, "log-consumer": 1}
+    for job, other in zip(FUNCTIONS, reversed(FUNCTIONS), strict=True):
+        policy = applied[f'module.aws.aws_iam_role_policy.job["{job}"]']["policy"]
+        assert f"flagedge/{job}/CLOUDFLARE_API_TOKEN" in policy
+        assert f"flagedge/{other}/" not in policy
+
+
+@pytest.mark.parametrize(("owner", "makes"), [("terraform", "false"), ("sync-job", "true")])
+def test_queues_have_one_owner(owner: str, makes: str, variables: dict[str, Any], tmp_path: Path) -> None:
+    """Either Terraform makes queue, consumer and namespaces, or sync-job is told that it may."""
+    applied = Terraform(".", tmp_path).apply(**variables | {"resources_owner": owner})
+    made = [address for address in applied if ".cloudflare_queue" in address or "kv_namespace" in address]
+    assert bool(made) == (owner == "terraform")
+    assert environment_of(applied, "sync-job")["MAKE_RESOURCES"] == makes
+
+
+def test_without_a_consumer(variables: dict[str, Any], tmp_path: Path) -> None:
+    """Where the consumer runs elsewhere, nothing of it is made here."""
+    packages = variables["packages"] | {"log_consumer": None}
+    changed = {"packages": packages, "catalogue": None, "secret_values": {}, "secret_versions": {}}
+    applied = Terraform(".", tmp_path).apply(**variables | changed)
+    assert not [address for address in applied if "log-consumer" in address and ".cloudflare" not in address]
+
+
+EXAMPLES = {
+    "minimal": {"catalogue": {"host": "db.example.com", "database": "lake", "user": "flagedge"}},
+    "production": {
+        "region": "eu-central-1",
+        "private_subnet_ids": ["subnet-1"],
+        "consumer_security_group_ids": ["sg-1"],
+        "catalogue_security_group_ids": ["sg-2"],
+        "catalogue_subnet_group": "private",
+        "confidence_client_secret": CLIENT_SECRET,
+        "alarm_emails": ["on-call@example.com"],
+    },
+}
+"""What each example has to be told beside account and packages."""
+
+
+@pytest.mark.parametrize("example", EXAMPLES)
+def test_examples_apply_at_once(example: str, variables: dict[str, Any], tmp_path: Path) -> None:
+    """What is known only after something else was made stops no plan, and a second one changes nothing."""
+    terraform = Terraform(f"examples/{example}", tmp_path)
+    given = EXAMPLES[example] | {name: variables[name] for name in ("cloudflare_account_id", "packages")}
+    applied = terraform.apply(**given)
+    changes = terraform.plan(**given)["resource_changes"]
+    assert {change["address"] for change in changes if change["change"]["actions"] != ["no-op"]} == set()
+    assert len(changes) == len([address for address in applied if ".data." not in f".{address}"])
+
+
+def test_the_catalogues_password_stays_with_rds(variables: dict[str, Any], tmp_path: Path) -> None:
+    """In the production example the consumer reads the key of RDS's own secret."""
+    given = EXAMPLES["production"] | {name: variables[name] for name in ("cloudflare_account_id", "packages")}
+    applied = Terraform("examples/production", tmp_path).apply(**given)
+    address = 'module.flagedge.module.aws.aws_lambda_function.job["log-consumer"]'
+    password = applied[address]["environment"][0]["variables"]["DATABASE_PASSWORD"]
+    arn = applied["aws_db_instance.catalogue"]["master_user_secret"][0]["secret_arn"]
+    assert password == f"{arn}#password"
+    policy = applied['module.flagedge.module.aws.aws_iam_role_policy.job["log-consumer"]']["policy"]
+    assert f'"{arn}"' in policy
+
+
+WRONG = {
+    "name": ("Flag Edge", "3 to 24 lower-case"),
+    "packages": ({"sync_job": "/no/such.zip"}, "make package"),
+    "architecture": ("riscv", "arm64"),
+    "cloudflare_account_id": ("me@example.com", "32 hexadecimal digits"),
+    "worker_name_prefix": ("-shop", "hyphen at either end"),
+    "resources_owner": ("nobody", "terraform"),
+    "message_retention_s": (10, "60 seconds to 14 days"),
+    "sync": ({"timeout_s": 10}, "a deployment takes up to a minute"),
+    "sync ": ({"settings": {"LEASE": "off"}}, "repeats a setting"),
+    "consumer": ({"schedule_minutes": 1}, "no longer than the time to the next run"),
+    "consumer ": ({"memory_mb": 128}, "1024 to 10240"),
+    "catalogue": (None, "give both"),
+    "catalogue ": ({"host": "h", "database": "lake;", "user": "u"}, "letters, digits"),
+    "catalogue  ": ({"host": "h", "database": "d", "user": "u", "sslmode": "disable"}, "sslmode"),
+    "network": ({"subnet_ids": [], "security_group_ids": []}, "at least one subnet"),
+    "more_secrets": (["TOKEN"], "named by job and setting"),
+    "existing_secrets": ({"sync-job/WEBHOOK_SECRET": "hunter2"}, "its ARN"),
+    "secret_values": ({"sync-job/CONFIDENCE_CLIENT_SECRET": " "}, "is empty"),
+    "secret_versions": ({"sync-job/WEBHOOK_SECRET": 1}, "not made here"),
+    "bucket_name": ("My_Bucket", "3 to 63 lower-case"),
+    "noncurrent_days": (0, "1 to 365"),
+    "kms_key_arn": ("alias/mine", "by its ARN"),
+    "log_retention_days": (31, "CloudWatch keeps logs"),
+    "log_level": ("loud", "debug, info, warning or error"),
+    "alarm_emails": (["nobody"], "no e-mail address"),
+    "alarms": ({"unconfirmed_minutes": 1}, "less time than passes between runs"),
+}
+"""By variable (blanks tell several of one apart): a wrong value, and what the message says."""
+
+
+@pytest.mark.parametrize("variable", WRONG)
+def test_wrong_values_are_refused(
+    variable: str, variables: dict[str, Any], tmp_path_factory: pytest.TempPathFactory, root: Terraform
+) -> None:
+    """Each with a message that says what is right."""
+    value, message = WRONG[variable]
+    with pytest.raises(TerraformError) as refused:
+        root.plan(**variables | {variable.strip(): value})
+    assert message in str(refused.value)
+
+
+def environment_of(applied: dict[str, dict[str, Any]], job: str) -> dict[str, str]:
+    [environment] = applied[f'module.aws.aws_lambda_function.job["{job}"]']["environment"]
+    found: dict[str, str] = environment["variables"]
+    return found
