@@ -34,8 +34,9 @@ export class Prober {
       if (client === undefined) throw new Refusal(400, "invalid_request", `there is no credential ${credential}`);
       return resolveAnswer(resolver.resolve(client.views, attributesOf(client, context), UNSUPPORTED), "", "");
     });
-    const { etag } = this.plan;
-    return `{"state_etag":${JSON.stringify(etag)},"worker_version":${JSON.stringify(this.settings.deployerVersion)},"answers":[${answers.join()}]}`;
+    const { deployerVersion, overrides } = this.settings;
+    const served = JSON.stringify({ state_etag: this.plan.etag, worker_version: deployerVersion, overrides });
+    return `${served.slice(0, -1)},"answers":[${answers.join()}]}`;
   }
 
   async #isSigned(header: string, body: string): Promise<boolean> {

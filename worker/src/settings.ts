@@ -20,6 +20,8 @@ export interface Settings {
   readonly stateEtag: string;
   /** Version of flagedge that deployed this Worker. */
   readonly deployerVersion: string;
+  /** The overrides in the plan, as sync_job wrote them down; "" for none. */
+  readonly overrides: string;
   readonly forceApply: boolean;
   readonly allowedOrigin: string;
   readonly lingerMs: number;
@@ -43,6 +45,7 @@ export function readSettings(env: Env): Settings {
   return {
     stateEtag: text(env, "RESOLVER_STATE_ETAG"),
     deployerVersion: text(env, "DEPLOYER_VERSION"),
+    overrides: text(env, "FLAG_OVERRIDES"),
     forceApply: text(env, "FORCE_APPLY").trim().toLowerCase() !== "false",
     allowedOrigin: text(env, "ALLOWED_ORIGIN") || "*",
     lingerMs: wholeNumber(env, "LOG_LINGER_MS", 250, 10_000),
