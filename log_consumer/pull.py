@@ -33,7 +33,8 @@ class Puller:
     """Calls `pull` from up to `max_concurrent` threads, ahead of the caller by one batch at most.
 
     A batch ends at `max_bytes` (of text; a larger answer makes a batch alone), `max_wait_s` after its first answer, or
-    when the queue has no more. Once `stop` is set nothing is pulled any more.
+    when the queue has no more: when `empty_rounds` pulls in a row were empty. Once `stop` is set nothing is pulled any
+    more.
     """
 
     def __init__(
@@ -44,6 +45,7 @@ class Puller:
         max_bytes: int,
         max_wait_s: float,
         stop: threading.Event,
+        empty_rounds: int = EMPTY_ROUNDS,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self._pull = pull
@@ -51,6 +53,7 @@ class Puller:
         self._max_bytes = max_bytes
         self._max_wait_s = max_wait_s
         self._stop = stop
+        self._empty_rounds = empty_rounds
         self._clock = clock
         self._threads = ThreadPoolExecutor(max_concurrent, thread_name_prefix="pull")
         # Guards all that follows, and tells of an answer.
@@ -80,9 +83,9 @@ class Puller:
 
         Raises what a pull raised, after what others brought was handed out.
         """
-        for empty_rounds in range(EMPTY_ROUNDS):
-            if empty_rounds:
-                self._stop.wait(EMPTY_ROUND_PAUSE_S * 2 ** (empty_rounds - 1) * random.uniform(0.5, 1.5))  # noqa: S311
+        for round_no in range(self._empty_rounds):
+            if round_no:
+                self._stop.wait(EMPTY_ROUND_PAUSE_S * 2 ** (round_no - 1) * random.uniform(0.5, 1.5))  # noqa: S311
             with self._answered:
                 self._allowed = max(self._allowed, 1)
                 self._start_pulls()

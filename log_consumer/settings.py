@@ -2,15 +2,39 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from flagedge.logs import LEVELS
 from flagedge.settings import Secret, SettingsReader
+from log_consumer.databases import DUCKLAKE, Database, Lake, parse_database, show_database
+from log_consumer.engine import Engine
 
 API_BASE_URL = "https://api.cloudflare.com/client/v4"
 DATABASE = "exposures.duckdb"
 QUEUE = "flag-logs-queue"
+LAMBDA_FOLDER = "/tmp"  # noqa: S108 - AWS's promise
+# FORWARD to the destinations, in the order in which they are asked.
+FORWARDS = {"edge": ("edge",), "cloudflare": ("cloudflare",), "both": ("edge", "cloudflare"), "off": ()}
+
+
+@dataclass(frozen=True, slots=True)
+class ForwardSettings:
+    """What goes on to Confidence; no destinations: nothing does."""
+
+    destinations: tuple[str, ...] = ()
+    client_secret: Secret = Secret("")  # noqa: RUF009 - immutable
+    account: str = ""
+    edge_url: str = ""  # empty: Confidence's
+    cloudflare_url: str = ""
+    max_bytes: int = 1_000_000
+    max_concurrent: int = 4
+    max_refusals: int = 8
+    timeout_ms: int = 15_000
+
+    def __bool__(self) -> bool:
+        return bool(self.destinations)
 
 
 @dataclass(frozen=True, slots=True)
@@ -25,20 +49,28 @@ class Settings:
     account_id: str = ""  # empty: the only account that the token sees
     api_base_url: str = API_BASE_URL
     queue_name: str = QUEUE
-    database: str = DATABASE
+    database: Database = DATABASE
+    engine: Engine = Engine()  # noqa: RUF009 - immutable
     log_level: str = "info"
     pull_batch_size: int = 100
     max_concurrent_pulls: int = 8
     visibility_timeout_ms: int = 300_000
     batch_max_bytes: int = 32_000_000
     batch_max_wait_ms: int = 5_000
+    idle_max_ms: int = 60_000
+    forward: ForwardSettings = ForwardSettings()
+
+    @property
+    def dead_letter_queue_name(self) -> str:
+        return f"{self.queue_name}-dlq"
 
 
 @dataclass(frozen=True, slots=True)
 class QuerySettings:
     """What `sql` is told: no token, for it calls nobody."""
 
-    database: str = DATABASE
+    database: Database = DATABASE
+    engine: Engine = Engine()  # noqa: RUF009 - immutable
 
 
 def read_settings(environ: Mapping[str, str]) -> Settings:
@@ -51,12 +83,15 @@ def read_settings(environ: Mapping[str, str]) -> Settings:
         api_base_url=reader.url("CLOUDFLARE_API_BASE_URL", API_BASE_URL),
         queue_name=f"{prefix}-{QUEUE}" if prefix else QUEUE,
         database=_read_database(reader),
+        engine=_read_engine(reader),
         log_level=reader.choice("LOG_LEVEL", "info", LEVELS),
         pull_batch_size=reader.whole_number("PULL_BATCH_SIZE", 100, low=1, high=100),
         max_concurrent_pulls=reader.whole_number("MAX_CONCURRENT_PULLS", 8, low=1, high=64),
         visibility_timeout_ms=reader.whole_number("VISIBILITY_TIMEOUT_MS", 300_000, low=1_000, high=43_200_000),
         batch_max_bytes=reader.whole_number("BATCH_MAX_BYTES", 32_000_000, low=1, high=256_000_000),
         batch_max_wait_ms=reader.whole_number("BATCH_MAX_WAIT_MS", 5_000, low=0, high=60_000),
+        idle_max_ms=reader.whole_number("IDLE_MAX_MS", 60_000, low=100, high=3_600_000),
+        forward=_read_forward(reader),
     )
     reader.finish()
     return settings
@@ -65,24 +100,69 @@ def read_settings(environ: Mapping[str, str]) -> Settings:
 def read_query_settings(environ: Mapping[str, str]) -> QuerySettings:
     """Raises SettingsError with every problem at once."""
     reader = SettingsReader(environ)
-    settings = QuerySettings(database=_read_database(reader))
+    settings = QuerySettings(database=_read_database(reader), engine=_read_engine(reader))
     reader.finish()
     return settings
 
 
-def _read_database(reader: SettingsReader) -> str:
-    """A path. Other schemes of DuckDB are refused here, for it would print their passwords when it fails."""
+def _read_forward(reader: SettingsReader) -> ForwardSettings:
+    """Nothing is forwarded from an API that is not Cloudflare's unless somebody says so."""
+    client_secret, account = reader.secret("CONFIDENCE_CLIENT_SECRET"), reader.text("CONFIDENCE_ACCOUNT")
+    is_cloudflare = reader.url("CLOUDFLARE_API_BASE_URL", API_BASE_URL) == API_BASE_URL
+    may_forward = bool(client_secret) and is_cloudflare
+    default = ("both" if account else "edge") if may_forward else "off"
+    destinations = FORWARDS[reader.choice("FORWARD", default, tuple(FORWARDS))]
+    if destinations and not client_secret:
+        reader.problem("CONFIDENCE_CLIENT_SECRET is needed to forward (or FORWARD=off)")
+    if "cloudflare" in destinations and not account:
+        reader.problem("CONFIDENCE_ACCOUNT is needed for that destination, such as accounts/acme (or FORWARD=edge)")
+    return ForwardSettings(
+        destinations=destinations,
+        client_secret=client_secret,
+        account=account,
+        edge_url=reader.url("FORWARD_EDGE_URL"),
+        cloudflare_url=reader.url("FORWARD_CLOUDFLARE_URL"),
+        max_bytes=reader.whole_number("FORWARD_MAX_BYTES", 1_000_000, low=10_000, high=4_000_000),
+        max_concurrent=reader.whole_number("FORWARD_MAX_CONCURRENT", 4, low=1, high=32),
+        max_refusals=reader.whole_number("FORWARD_MAX_REFUSALS", 8, low=1, high=1_000),
+        timeout_ms=reader.whole_number("FORWARD_TIMEOUT_MS", 15_000, low=100, high=300_000),
+    )
 
-    def parse(text: str) -> str:
-        if text.startswith(":") or text.partition(":")[0] in {
-            "ducklake",
-            "postgres",
-            "postgresql",
-            "md",
-            "mysql",
-            "s3",
-        }:
-            raise ValueError
-        return text
 
-    return reader.parsed("DATABASE", parse, DATABASE, "the path of a DuckDB file")
+def _read_database(reader: SettingsReader) -> Database:
+    expected = f"the path of a DuckDB file, or {DUCKLAKE}postgres://USER@HOST:PORT/NAME"
+    database = reader.parsed("DATABASE", parse_database, parse_database(DATABASE), expected, show=show_database)
+    password, data_path = reader.secret("DATABASE_PASSWORD"), reader.text("LAKE_DATA_PATH")
+    region = reader.text("AWS_REGION") or reader.text("AWS_DEFAULT_REGION")
+    endpoint = reader.url("AWS_ENDPOINT_URL_S3") or reader.url("AWS_ENDPOINT_URL")
+    if not isinstance(database, Lake):
+        if reader.text("AWS_LAMBDA_FUNCTION_NAME"):
+            reader.problem(f"DATABASE is a local path, and a function's disk is not kept: it must be a {DUCKLAKE} URL")
+        return database
+    if not data_path:
+        reader.problem("LAKE_DATA_PATH is not set (where the lake's files are: s3://BUCKET/PREFIX, or a folder)")
+    if password and database.password:
+        reader.problem("DATABASE_PASSWORD is set, and DATABASE has a password too")
+    return replace(
+        database,
+        password=password or database.password,
+        data_path=data_path,
+        s3_region=region,
+        s3_endpoint=endpoint,
+    )
+
+
+def _read_engine(reader: SettingsReader) -> Engine:
+    """What DuckDB may use; on AWS Lambda, two fifths of the memory, and the one folder that can be written."""
+    limit = reader.parsed("DUCKDB_MEMORY_LIMIT", _parse_memory, "", "an amount of memory such as 2GB")
+    folder = reader.text("DUCKDB_TEMP_DIRECTORY")
+    if not reader.text("AWS_LAMBDA_FUNCTION_NAME"):
+        return Engine(limit, folder)
+    function_mb = reader.whole_number("AWS_LAMBDA_FUNCTION_MEMORY_SIZE", 1024, low=128, high=1_000_000)
+    return Engine(limit or f"{function_mb * 2 // 5}MB", folder or f"{LAMBDA_FOLDER}/duckdb", home=LAMBDA_FOLDER)
+
+
+def _parse_memory(text: str) -> str:
+    if not re.fullmatch(r"[0-9]+(\.[0-9]+)? ?[KMGT]i?B", text, re.IGNORECASE):
+        raise ValueError
+    return text

@@ -61,6 +61,12 @@ class FakeQueue:
     def find_queue(self, name: str) -> Queue | None:
         return Queue() if name == self.name else None
 
+    def list_queue_consumers(self, queue_id: str) -> list[dict[str, Any]]:
+        return [{"consumer_id": "pull", "type": "http_pull"}]
+
+    def create_pull_consumer(self, queue_id: str) -> None:
+        raise AssertionError("it has one")
+
     def pull_messages(self, queue_id: str, *, batch_size: int = 100, visibility_timeout_ms: int) -> str:
         assert queue_id == QUEUE_ID
         with self._lock:

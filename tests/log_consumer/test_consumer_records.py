@@ -2,76 +2,17 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable
 from typing import Any
 
 import pytest
 from deliveries import NOW, ask
-from messages import AT_MS, body, decided, request
+from messages import ALLOCATION, AT_MS, DEPLOYMENT, body, decided, record, request
 
 from log_consumer.load import Loaded
 from log_consumer.store import Store
 
 Deliver = Callable[..., Loaded]
-
-DEPLOYMENT = {
-    "worker": "confidence-cloudflare-resolver",
-    "outcome": "deployed",
-    "reason": "",
-    "trigger": "schedule",
-    "actor": "",
-    "why": "",
-    "started_at_ms": AT_MS - 1500,
-    "finished_at_ms": AT_MS,
-    "previous_state_etag": '"2e19"',
-    "version_id": "v2",
-    "previous_version_id": "v1",
-    "settings_digest": "d",
-    "timings_ms": {"fetch": 80},
-}
-CHANGE = {
-    "flag": "flags/a",
-    "rule": "flags/a/rules/r",
-    "field": "assignment.ranges",
-    "change": "changed",
-    "old": 50,
-    "new": 100,
-    "text": "variant on: 50 % → 100 %",
-}
-ALLOCATION = {
-    "flag": "flags/a",
-    "rule": "flags/a/rules/r",
-    "segment": "segments/s",
-    "targeting_key_selector": "visitor_id",
-    "kind": "variant",
-    "variant": "flags/a/variants/on",
-    "assignment_id": "flags/a/variants/on",
-    "share": 0.5,
-}
-
-
-def record(seq: int = 0, **changes: Any) -> str:
-    """A record in one part, or the part `seq` of a longer one."""
-    parts: dict[str, Any] = {
-        "deployment": DEPLOYMENT if seq == 0 else None,
-        "changes": [CHANGE],
-        "allocations": [ALLOCATION],
-    }
-    parts |= {key: changes.pop(key) for key in parts if key in changes}
-    row_count = sum(1 if key == "deployment" else len(part) for key, part in parts.items() if part)
-    envelope = {
-        "format": "flagedge/deployment/1",
-        "isolate": "dQ8s0000000000000000AA",
-        "seq": seq,
-        "part_count": 1,
-        "sent_at_ms": AT_MS,
-        "state_etag": '"3f2a"',
-        "worker_version": "0.1.0",
-        "row_count": row_count,
-        "dropped_count": 0,
-    }
-    return json.dumps(envelope | {key: part for key, part in parts.items() if part is not None} | changes)
 
 
 def test_a_record_in_full(deliver: Deliver, store: Store) -> None:
