@@ -22,7 +22,7 @@ from sync_job.lease import Lease, LeaseHeldError, open_lease
 from sync_job.live import LiveWorker, describe_worker, read_live_worker
 from sync_job.resources import ensure_namespaces, ensure_queue
 from sync_job.settings import SyncSettings
-from sync_job.steps import find_first_share, take_step
+from sync_job.steps import AT_ONCE, find_first_share, take_step
 from sync_job.token_keys import FIRST_NAME, TokenKey, choose_keys
 from sync_job.traffic import UPLOAD_S, Traffic
 from sync_job.workers_api import Deployment, WorkersApi
@@ -151,8 +151,12 @@ class _Run:
     def _may_stay(self, live: LiveWorker) -> bool:
         """Whether all but the state is as it should be."""
         is_current = live.version == __version__ and live.settings_digest == self.digest and bool(live.token_keys)
-        is_forced = self.options.force or self.options.rotate_key or self.settings.force
-        return is_current and not live.is_under_way and not is_forced and not self._ends_rollback(live)
+        is_as_left = is_current and not live.is_under_way
+        return is_as_left and not self._is_forced and not self.options.rotate_key and not self._ends_rollback(live)
+
+    @property
+    def _is_forced(self) -> bool:
+        return self.options.force or self.settings.force
 
     def _ends_rollback(self, live: LiveWorker) -> bool:
         return self.options.resume and bool(live.rolled_back_from)
@@ -235,7 +239,8 @@ class _Run:
         secrets = {CLIENT_SECRET_NAME: self.settings.client_secret, **keys.bound}
         address = find_address(self.api, worker)
         gate = open_gate(self.settings, address, plan.etag)
-        share = find_first_share(self.settings.steps, served, etag=plan.etag, keys=keys.keys)
+        steps = AT_ONCE if self._is_forced else self.settings.steps
+        share = find_first_share(steps, served, etag=plan.etag, keys=keys.keys)
         release = Release(upload, secrets, candidate.decoded, share)
         Deployer(self.api, traffic, address, gate).deploy(live, found.base, release)
         return RunResult(

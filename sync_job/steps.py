@@ -13,7 +13,7 @@ from dataclasses import dataclass
 import structlog
 
 from flagedge import __version__
-from sync_job.gate import Gate, GateError
+from sync_job.gate import Gate, GateError, ReturnedError
 from sync_job.live import UNDER_WAY, LiveWorker, describe_worker
 from sync_job.token_keys import TokenKey
 from sync_job.traffic import Traffic
@@ -24,8 +24,12 @@ _log = structlog.get_logger()
 
 
 def find_first_share(steps: Sequence[int], live: LiveWorker, *, etag: str, keys: Sequence[TokenKey]) -> int:
-    """The share of the traffic that an upload gets at first, in percent."""
-    if not live.version or live.version == __version__ or steps[0] == 100:
+    """The share of the traffic that an upload gets at first, in percent.
+
+    `live` is what is served. Another setting while its code still has a share begins the steps anew.
+    """
+    is_new_code = bool(live.version) and (live.version != __version__ or live.is_stepping)
+    if not is_new_code or steps[0] == 100:
         return 100
     reason = "the state is another" if live.etag != etag else ""
     reason = reason or ("there is a new token key" if tuple(keys) != live.token_keys else "")
@@ -45,7 +49,7 @@ class Step:
 def take_step(api: WorkersApi, traffic: Traffic, gate: Gate | None, steps: Sequence[int], live: LiveWorker) -> Step:
     """Give the version that was uploaded last its next share, if it still proves itself.
 
-    Raises GateError when it does not; then the version before it is live again, and the next run begins anew.
+    Raises ReturnedError when it does not; then the version before it is live again, and the next run begins anew.
     """
     base = api.get_deployment(traffic.worker_name)
     new_id, old_id = _tell_apart(api, traffic.worker_name, base, live)
@@ -63,13 +67,13 @@ def take_step(api: WorkersApi, traffic: Traffic, gate: Gate | None, steps: Seque
         base = traffic.shift(base, rest | {new_id: share}, message=message)
         if gate:
             gate.check(new_id if rest else "")
-    except GateError:
+    except GateError as error:
         try:
             # Else the next run would take the version for live.
             api.patch_script_settings(traffic.worker_name, {"tags": [*live.own_tags, UNDER_WAY]})
         finally:
             traffic.shift_back(base, old_id)
-        raise
+        raise ReturnedError(error.message, hint=error.hint) from error
     if share == 100:
         api.patch_script_settings(traffic.worker_name, {"tags": live.own_tags})
     _log.info("step.taken", share=share, version=__version__)
