@@ -67,7 +67,7 @@ def load_extension(connection: duckdb.DuckDBPyConnection, name: str) -> None:
     """Load an extension out of its PyPI package; DuckDB verifies its signature.
 
     Installing it, as DuckDB proposes, would write to a home directory, and fetch it from elsewhere. Raises
-    SettingsError when the package is not there.
+    SettingsError when the package is not there, LocalError when DuckDB does not take what is in it.
     """
     spec = find_spec(f"duckdb_extension_{name}")
     folders = spec.submodule_search_locations if spec else None
@@ -75,7 +75,11 @@ def load_extension(connection: duckdb.DuckDBPyConnection, name: str) -> None:
     if not found:
         problem = f"DATABASE is a lake, and DuckDB's extension {name} is not installed: pip install 'flagedge[lake]'"
         raise SettingsError([problem])
-    connection.execute(f"load {quote(str(found[0]))}")
+    try:
+        connection.execute(f"load {quote(str(found[0]))}")
+    except duckdb.Error as exc:
+        hint = "Install flagedge[lake] anew: it fits one version of DuckDB"
+        raise LocalError(f"cannot load DuckDB's extension {name}: {one_line(exc)}", hint=hint) from exc
 
 
 def quote(text: str) -> str:

@@ -11,6 +11,7 @@ import pytest
 import structlog
 
 from flagedge.settings import Secret
+from log_consumer.databases import Lake
 from log_consumer.load import Loaded, make_stage
 from log_consumer.settings import Settings
 from log_consumer.store import Store
@@ -18,6 +19,7 @@ from log_consumer.store import Store
 sys.path.insert(0, str(Path(__file__).parent))
 from deliveries import load_next
 from fake_queue import FakeQueue
+from postgres import Postgres
 
 
 @pytest.fixture(autouse=True)
@@ -61,3 +63,17 @@ def deliver(store: Store) -> Callable[..., Loaded]:
         return load_next(store, queue)
 
     return run
+
+
+@pytest.fixture(scope="session")
+def postgres() -> Iterator[Postgres]:
+    """The server of all catalogues of this test run."""
+    server = Postgres()
+    yield server
+    server.close()
+
+
+@pytest.fixture
+def lake(postgres: Postgres, tmp_path: Path) -> Lake:
+    """A new lake in a folder."""
+    return postgres.make_lake(tmp_path / "lake")
