@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 import json
+import re
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -18,6 +19,7 @@ from sync_command import WORKER, Sync
 import sync_job.assemble
 from sync_job import compile as compiler
 from sync_job import gate as gate_module
+from sync_job.compiled import Plan
 from sync_job.contexts import sample_contexts
 from sync_job.decode import decode_state, digest_secret
 from sync_job.official import OfficialResolver
@@ -75,42 +77,46 @@ def test_a_right_version_is_proved_and_promoted(proved: Sync) -> None:
     assert proof["compared_count"] == proof["asked_count"] > 50
 
 
-def swap_variants(text: str) -> str:
-    plan = json.loads(text)
+def swap_variants(compiled: Plan) -> Plan:
+    plan = json.loads(compiled.text)
     for rule in itertools.chain.from_iterable(flag["rules"] for flag in plan["flags"]):
         if len(rule.get("assignments", [])) > 1:
             first, second, *others = rule["assignments"]
             rule["assignments"] = [[first[0], second[1]], [second[0], first[1]], *others]
-    return json.dumps(plan)
+    return replace(compiled, text=json.dumps(plan))
 
 
-def move_boundaries(text: str) -> str:
-    plan = json.loads(text)
+def move_boundaries(compiled: Plan) -> Plan:
+    plan = json.loads(compiled.text)
     for rule in itertools.chain.from_iterable(flag["rules"] for flag in plan["flags"]):
         rule["bounds"] = [min(bound + 400, 10_000) if bound else 0 for bound in rule.get("bounds", [])]
-    return json.dumps(plan)
+    return replace(compiled, text=json.dumps(plan))
 
 
-def drop_rules(text: str) -> str:
-    plan = json.loads(text)
+def drop_rules(compiled: Plan) -> Plan:
+    plan = json.loads(compiled.text)
     for flag in plan["flags"]:
         flag["rules"] = flag["rules"][1:]
     plan["clients"] = [
         client | {"flags": [each if isinstance(each, int) else each[0] for each in client["flags"]]}
         for client in plan["clients"]
     ]
-    return json.dumps(plan)
+    return replace(compiled, text=json.dumps(plan))
 
 
-@pytest.mark.parametrize("sabotage", [swap_variants, move_boundaries, drop_rules])
+def take_stale_bits(compiled: Plan) -> Plan:
+    """As many units are held out as should be, but other ones."""
+    return replace(compiled, bits=compiled.bits[64:] + compiled.bits[:64])
+
+
+@pytest.mark.parametrize("sabotage", [swap_variants, move_boundaries, drop_rules, take_stale_bits])
 def test_a_wrong_plan_is_refused(proved: Sync, monkeypatch: pytest.MonkeyPatch, sabotage: Any) -> None:
     """A bug of the compiler never gets traffic; the error names flag, context and both answers."""
     before = proved.resolve(visitor_id="v")
     compile_plan = compiler.compile_plan
 
     def compile_wrongly(decoded: Any, *, etag: str) -> Any:
-        plan = compile_plan(decoded, etag=etag)
-        return replace(plan, text=sabotage(plan.text))
+        return sabotage(compile_plan(decoded, etag=etag))
 
     monkeypatch.setattr(compiler, "compile_plan", compile_wrongly)
     proved.operator.publish(shop.changed_shop_payload())
@@ -146,6 +152,59 @@ def test_a_broken_worker_is_refused(proved: Sync, monkeypatch: pytest.MonkeyPatc
     assert code == 1
     assert "did not prove itself" in err.splitlines()[-1]
     assert all(each == before for each in seen)
+
+
+def test_a_worker_that_serves_the_old_state_is_refused(proved: Sync, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Its plan is right, but for the state that is live already; the error names both."""
+    before = proved.resolve(visitor_id="v")
+    stale = compiler.compile_plan(decode_state(shop.shop_payload()), etag='"old"')
+    compile_plan = compiler.compile_plan
+    monkeypatch.setattr(
+        compiler, "compile_plan", lambda decoded, *, etag: replace(compile_plan(decoded, etag=etag), text=stale.text)
+    )
+    proved.operator.publish(shop.changed_shop_payload())
+    with watched(proved) as seen:
+        code, _, err = proved.run()
+    assert code == 1
+    assert 'it serves state "old" instead of "' in err.splitlines()[-1]
+    assert all(each == before for each in seen)
+
+
+FAILS_IN_PUBLIC = """
+const failing = {
+  fetch(request, env, context) {
+    const isProbed = request.headers.has("cloudflare-workers-version-overrides");
+    const isProbe = new URL(request.url).pathname === "/v1/probe";
+    return isProbe && !isProbed ? new Response("", { status: 500 }) : REAL.fetch(request, env, context);
+  },
+};
+"""
+
+
+def test_a_version_that_fails_once_it_is_live_is_taken_back(proved: Sync, monkeypatch: pytest.MonkeyPatch) -> None:
+    """It proved itself at 0 % and got everything; the check after that returns to what was live, by itself."""
+    before = proved.resolve(visitor_id="v")
+    scripts = proved.operator.edge.edge.scripts
+    live_id = scripts.live(WORKER).version_id
+    bundled = sync_job.assemble._bundled
+    real = bundled("worker.js").decode()
+    name = re.search(r"([\w$]+) as default", real)
+    assert name
+    broken = real.replace(f"{name[1]} as default", "failing as default") + FAILS_IN_PUBLIC.replace("REAL", name[1])
+    monkeypatch.setattr(
+        sync_job.assemble, "_bundled", lambda name: broken.encode() if name == "worker.js" else bundled(name)
+    )
+    with watched(proved) as seen:
+        code, _, err = proved.run()
+    assert code == 1
+    assert "the probe was answered with 500" in err.splitlines()[-1]
+    assert all(each == before for each in seen)
+    served = [{share.version_id: share.percentage for share in each.shares} for each in scripts.deployments(WORKER)]
+    new_id = scripts.latest(WORKER).version_id
+    assert served[:3] == [{live_id: 100}, {new_id: 100}, {live_id: 100, new_id: 0}]
+    monkeypatch.undo()
+    proved.operator.environ["PROBE_URL"] = proved.operator.edge.worker_url(WORKER)
+    assert proved.run()[0] == 0
 
 
 def test_probes_leave_no_trace(proved: Sync) -> None:
