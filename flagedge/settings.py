@@ -185,6 +185,8 @@ def _masked_url(text: str) -> str:
 
 
 def _shown(default: object) -> str:
+    if default is None:
+        return ""
     if isinstance(default, frozenset):
         return ",".join(map(str, default))
     return str(default).lower() if isinstance(default, bool) else str(default)

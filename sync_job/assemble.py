@@ -16,6 +16,8 @@ from flagedge import __version__
 from flagedge.errors import LocalError
 from flagedge.settings import Secret
 from sync_job.compiled import PLAN_FORMAT, Plan
+from sync_job.occasion import OCCASION_NAME
+from sync_job.overrides import OVERRIDES_NAME
 from sync_job.settings import WorkerSettings
 from sync_job.token_keys import TokenKey, write_keys
 from sync_job.workers_api import Module
@@ -62,13 +64,15 @@ class DeployedFacts:
     """What an upload tells later runs beside its etag.
 
     `state_since_s` is the epoch second since when it is served, `rolled_back_from` the entity tag of the state that it
-    replaces, "" for none.
+    replaces, "" for none. `overrides` and `occasion` are texts as those modules write them.
     """
 
     settings_digest: str
     state_since_s: int = 0
     rolled_back_from: str = ""
     token_keys: tuple[TokenKey, ...] = ()
+    overrides: str = ""
+    occasion: str = ""
 
 
 def assemble_upload(plan: Plan, settings: WorkerSettings, *, facts: DeployedFacts) -> Upload:
@@ -89,8 +93,12 @@ def assemble_upload(plan: Plan, settings: WorkerSettings, *, facts: DeployedFact
         _text(ACCOUNT_NAME, plan.account),
         _text(SINCE_NAME, str(facts.state_since_s)),
     ]
-    if facts.rolled_back_from:
-        bindings.append(_text(ROLLED_BACK_NAME, facts.rolled_back_from))
+    optional = {
+        ROLLED_BACK_NAME: facts.rolled_back_from,
+        OVERRIDES_NAME: facts.overrides,
+        OCCASION_NAME: facts.occasion,
+    }
+    bindings += [_text(name, text) for name, text in optional.items() if text]
     if facts.token_keys:
         bindings += [_text(KEYS_NAME, write_keys(facts.token_keys)), _text(SEALING_NAME, facts.token_keys[-1].name)]
     extras = settings.extras

@@ -112,6 +112,18 @@ class Chooser:
         return self.archive
 
 
+def find_archived(archive: Archive | None, live: LiveWorker) -> Candidate | None:
+    """What is live, once more; None where the archive does not have it."""
+    if archive is None or not live.etag:
+        return None
+    try:
+        kept = archive.load(live.etag)
+    except ArchiveError as error:
+        _log.info("state.not_in_archive", reason=error.message)
+        return None
+    return Candidate(kept.decoded, kept.etag, live.rolled_back_from, kept.previous_etag)
+
+
 def keep(archive: Archive, candidate: Candidate, *, served_etag: str) -> bool:
     """Archive a state that is about to replace what is served; False if it lies there already. Raises ArchiveError.
 

@@ -39,6 +39,10 @@ class GateError(FlagedgeError):
     """A version does not serve what it should, or cannot be reached; what was live stays live."""
 
 
+class ReturnedError(GateError):
+    """A version had traffic and stopped proving itself; what was live before is live again."""
+
+
 @dataclass(frozen=True, slots=True)
 class Proof:
     """What was asked; `compared_count` answers were held against the official resolver's."""
@@ -55,6 +59,8 @@ class Gate:
     worker_name: str
     secret: Secret
     etag: str
+    overrides: str
+    """Those that the version is to serve, as its binding has them."""
     context_count: int = CONTEXT_COUNT
     propagation_s: float = PROPAGATION_S
     transport: httpx.BaseTransport | None = None
@@ -81,8 +87,7 @@ class Gate:
         pause_s = 0.05
         while True:
             try:
-                served = self._ask(client, [])["state_etag"]
-                problem = f"it serves state {served} instead of {self.etag}" if served != self.etag else ""
+                problem = self._judge(self._ask(client, []))
             except GateError as error:
                 problem = error.message
             if not problem:
@@ -93,6 +98,14 @@ class Gate:
                 raise GateError(f"{self.worker_name} at {host} did not prove itself: {problem}", hint=_HINT)
             self.sleep(pause_s)
             pause_s = min(2 * pause_s, 2.0)
+
+    def _judge(self, served: Mapping[str, Any]) -> str:
+        """Why a Worker that answers so is not the one; "" when it is."""
+        etag = served["state_etag"]
+        if etag != self.etag:
+            return f"it serves state {etag} instead of {self.etag}"
+        # The state alone does not tell a version from the one before it where an override is all that is new.
+        return "" if served.get("overrides", "") == self.overrides else "it serves other overrides"
 
     def _compare(self, client: httpx.Client, decoded: DecodedState) -> Proof:
         # Imported late, with protobuf: a run that finds nothing to do proves nothing.
@@ -142,7 +155,7 @@ class Gate:
         return answer
 
 
-def open_gate(settings: SyncSettings, address: str | None, etag: str) -> Gate | None:
+def open_gate(settings: SyncSettings, address: str | None, etag: str, overrides: str = "") -> Gate | None:
     """The gate of these settings; None, with a warning, where probes have no way to the Worker.
 
     `address` is the Worker's below workers.dev, None for none.
@@ -155,7 +168,7 @@ def open_gate(settings: SyncSettings, address: str | None, etag: str) -> Gate | 
         why = "there is no way to the Worker: set PROBE_URL" if settings.probe else "PROBE is off"
         _log.warning("version.unproved", reason=why)
         return None
-    return Gate(url, settings.worker.worker_name, settings.client_secret, etag)
+    return Gate(url, settings.worker.worker_name, settings.client_secret, etag, overrides)
 
 
 _HINT = "What was live stays live. If probes cannot reach the Worker, set PROBE_URL, or PROBE=off"

@@ -1,4 +1,4 @@
-"""One pass: what is live → fetch → decode → validate → compile → archive → assemble → deploy."""
+"""One pass: what is live → fetch → decode → validate → override → compile → archive → assemble → deploy → record."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ import time
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, replace
 from datetime import UTC, datetime, timedelta
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import structlog
@@ -18,19 +19,25 @@ from sync_job.deadline import NEVER, Deadline
 from sync_job.deploy import Deployer, Release, find_address
 from sync_job.fetch import find_state_url, has_changed
 from sync_job.findings import Finding, Note
+from sync_job.gate import GateError, open_gate
 from sync_job.lease import Lease, LeaseHeldError, open_lease
-from sync_job.live import LiveWorker, describe_worker, read_live_worker
+from sync_job.live import LiveWorker, read_live_worker
+from sync_job.occasion import Cause
+from sync_job.overrides import OverrideChange, write_overrides
 from sync_job.resources import ensure_namespaces, ensure_queue
 from sync_job.settings import SyncSettings
 from sync_job.steps import AT_ONCE, find_first_share, take_step
+from sync_job.timings import Timings
 from sync_job.token_keys import FIRST_NAME, TokenKey, choose_keys
 from sync_job.traffic import UPLOAD_S, Traffic
-from sync_job.workers_api import Deployment, WorkersApi
+from sync_job.workers_api import WorkersApi
 
 if TYPE_CHECKING:
-    from sync_job.archive import Archive
+    from sync_job.audit import Audit
     from sync_job.candidate import Candidate
     from sync_job.compiled import Plan
+    from sync_job.found import Found
+    from sync_job.override_state import OverriddenState
 
 _log = structlog.get_logger()
 
@@ -42,6 +49,8 @@ class RunOptions:
     `force` deploys whatever is live and accepts another account's state, `adopt` takes the queue from a push consumer,
     `rotate_key` binds a fresh token key that seals from now on. `rollback_to` is the entity tag of an archived state to
     deploy instead of the CDN's, "" for the one before what is live; `resume` ends a rollback, as `force` does.
+    `overrides` changes what is overridden, on the live state where that is archived. `approve` is the entity tag of a
+    state whose blast radius is known and wanted. `cause` is what the deployment's record tells.
     """
 
     force: bool = False
@@ -49,6 +58,9 @@ class RunOptions:
     rotate_key: bool = False
     rollback_to: str | None = None
     resume: bool = False
+    overrides: OverrideChange | None = None
+    approve: str = ""
+    cause: Cause = Cause()  # noqa: RUF009 (it is immutable)
     deadline: Deadline = NEVER
 
 
@@ -64,6 +76,8 @@ class RunResult:
     previous_etag: str = ""
     rolled_back_from: str = ""
     """The state that this one replaces for as long as the CDN serves it."""
+    overridden: tuple[str, ...] = ()
+    """Flags that are not what their rules say."""
     share: float = 100
     """How much of the traffic the version has, in percent."""
     url: str = ""
@@ -84,20 +98,10 @@ def run(settings: SyncSettings, api: WorkersApi, options: RunOptions | None = No
     """
     began_s = time.monotonic()
     digest = digest_settings(settings.worker, _known_secrets(settings))
-    result = _Run(settings, api, options or RunOptions(), digest, int(time.time())).go()
+    result = _Run(settings, api, options or RunOptions(), digest, time.time(), Timings()).go()
     result = replace(result, duration_s=round(time.monotonic() - began_s, 3))
     _log.info("job.finished", **result.to_json())
     return result
-
-
-@dataclass(frozen=True, slots=True)
-class _Found:
-    """What a run begins with: what was uploaded last, what has the traffic, by which deployment, and the archive."""
-
-    live: LiveWorker
-    served: LiveWorker
-    base: Deployment | None
-    archive: Archive | None
 
 
 @dataclass(frozen=True, slots=True)
@@ -108,15 +112,21 @@ class _Run:
     api: WorkersApi
     options: RunOptions
     digest: str
-    now_s: int
+    began_at_s: float
+    timings: Timings
 
     @property
     def name(self) -> str:
         return self.settings.worker.worker_name
 
+    @property
+    def now_s(self) -> int:
+        return int(self.began_at_s)
+
     def go(self) -> RunResult:
         live = read_live_worker(self.api, self.name)
-        is_settled = self._may_stay(live) and not live.is_stepping and self.options.rollback_to is None
+        is_done = not live.is_stepping and not live.is_unrecorded
+        is_settled = self._may_stay(live) and is_done and self.options.rollback_to is None
         if is_settled and not has_changed(find_state_url(self.settings), live.known_etag):
             return self._unchanged(live)
         if self.settings.no_deploy:
@@ -127,31 +137,71 @@ class _Run:
         except LeaseHeldError as held:
             if self.options.rollback_to is not None:
                 raise FlagedgeError(held.message, hint="Nothing was rolled back: try again in a moment") from held
+            if self.options.overrides is not None:
+                raise
             _log.info("lease.held", reason=str(held))
             return RunResult("held", self.name, live.etag, live.etag)
 
     def _go_in_lease(self, lease: Lease) -> RunResult:
         """Another run may have done it all since: what is decided, is decided on what is seen inside the lease."""
-        live = read_live_worker(self.api, self.name)
-        base = self.api.get_deployment(self.name) if live.exists else None
-        found = _Found(live, self._find_served(live, base), base, self._open_archive())
-        candidate = self._choose(found)
+        # Imported late: a run that finds nothing to do needs neither protobuf nor the compiler.
+        from sync_job.found import look_around  # noqa: PLC0415
+
+        found = look_around(self.settings, self.api)
+        live = found.live
+        with self.timings.measure("fetch"):
+            candidate = self._choose(found)
         traffic = Traffic(self.api, self.name, lease, self.options.deadline)
-        if candidate is None:
-            return self._step(live, traffic) if live.is_stepping else self._unchanged(live)
-        return self._deploy(found, candidate, self._compile(live, candidate), traffic)
+        if candidate is not None:
+            return self._replace(found, candidate, traffic)
+        if live.is_stepping:
+            return self._step(found, traffic)
+        if live.is_unrecorded:
+            self._record_again(found)
+        return self._unchanged(live)
+
+    def _replace(self, found: Found, candidate: Candidate, traffic: Traffic) -> RunResult:
+        """Deploy the candidate; where it may not be live, tell people, and do with the live state what else is due."""
+        from sync_job.audit import REFUSALS  # noqa: PLC0415 (as in _go_in_lease)
+        from sync_job.blast import BlastRadiusError  # noqa: PLC0415
+        from sync_job.found import look_around  # noqa: PLC0415
+
+        target = self._override(found.served, candidate)
+        try:
+            return self._deploy(found, candidate, target, traffic)
+        except REFUSALS as refusal:
+            is_due = isinstance(refusal, BlastRadiusError) and not self._may_stay(found.live)
+            if is_due and (again := self._choose_live(found)):
+                self._deploy(found, again, self._override(found.served, again), traffic)
+                found = look_around(self.settings, self.api)
+            self._open_audit(found).tell(refusal, target)
+            raise
+
+    def _record_again(self, found: Found) -> None:
+        """Send the record of what is live, which could not be sent when it was deployed."""
+        candidate = self._choose(found, is_due=True)
+        if candidate is None or candidate.etag != found.live.etag:
+            return
+        target = self._override(found.live, candidate)
+        if self._open_audit(found).record_deployed(target, found.live.occasion):
+            tags = [tag for tag in found.live.tags if tag != found.live.occasion.record_tag]
+            self.api.patch_script_settings(self.name, {"tags": tags})
 
     def _check(self, live: LiveWorker) -> RunResult:
         """Do all that changes nothing, with a state of whatever age."""
-        candidate = self._choose(_Found(live, live, None, self._open_archive()), is_forced=True)
+        from sync_job.archive import open_archive  # noqa: PLC0415 (as in _go_in_lease)
+        from sync_job.found import Found  # noqa: PLC0415
+
+        candidate = self._choose(Found(live, live, None, open_archive(self.settings, self.api)), is_forced=True)
         assert candidate is not None  # a forced one is there
-        plan = self._compile(live, candidate)
+        plan = self._compile(live, self._override(live, candidate))
         return RunResult("checked", self.name, plan.etag, live.etag, flag_count=plan.flag_count)
 
     def _may_stay(self, live: LiveWorker) -> bool:
         """Whether all but the state is as it should be."""
         is_current = live.version == __version__ and live.settings_digest == self.digest and bool(live.token_keys)
-        is_as_left = is_current and not live.is_under_way
+        is_due = self.options.overrides is not None or any(each.is_over(self.now_s) for each in live.overrides)
+        is_as_left = is_current and not live.is_under_way and not is_due
         return is_as_left and not self._is_forced and not self.options.rotate_key and not self._ends_rollback(live)
 
     @property
@@ -161,12 +211,6 @@ class _Run:
     def _ends_rollback(self, live: LiveWorker) -> bool:
         return self.options.resume and bool(live.rolled_back_from)
 
-    def _find_served(self, live: LiveWorker, base: Deployment | None) -> LiveWorker:
-        """What has the traffic; while a deployment is under way, that need not be what was uploaded last."""
-        if not live.is_under_way or base is None or not base.live_version_id:
-            return live
-        return describe_worker(self.api.get_version_bindings(self.name, base.live_version_id))
-
     def _unchanged(self, live: LiveWorker) -> RunResult:
         return RunResult(
             "unchanged",
@@ -174,19 +218,14 @@ class _Run:
             live.etag,
             live.etag,
             rolled_back_from=live.rolled_back_from,
+            overridden=tuple(override.flag for override in live.overrides),
             state_age_s=self._age_s(live),
         )
 
     def _age_s(self, live: LiveWorker) -> int:
         return max(0, self.now_s - live.state_since_s) if live.state_since_s else 0
 
-    def _open_archive(self) -> Archive | None:
-        # Imported late: a run that finds nothing to do needs neither protobuf nor the compiler.
-        from sync_job.archive import open_archive  # noqa: PLC0415
-
-        return open_archive(self.settings, self.api)
-
-    def _choose(self, found: _Found, *, is_forced: bool = False) -> Candidate | None:
+    def _choose(self, found: Found, *, is_forced: bool = False, is_due: bool = False) -> Candidate | None:
         """The state to deploy, None where there is nothing to do."""
         from sync_job.candidate import Chooser  # noqa: PLC0415
 
@@ -194,22 +233,43 @@ class _Run:
         if self.options.rollback_to is not None:
             return chooser.find_earlier(found.served, self.options.rollback_to)
         live = found.live
+        # Whoever breaks the glass does not want a new state along with it.
+        if self.options.overrides is not None and (again := self._choose_live(found)):
+            return again
         is_forced = is_forced or self.options.force or self._ends_rollback(live)
-        return chooser.find_new(live, may_stay=self._may_stay(live), is_forced=is_forced)
+        return chooser.find_new(live, may_stay=self._may_stay(live) and not is_due, is_forced=is_forced)
 
-    def _compile(self, live: LiveWorker, candidate: Candidate) -> Plan:
+    def _choose_live(self, found: Found) -> Candidate | None:
+        """What is served, once more; None where the archive does not have it."""
+        from sync_job.candidate import find_archived  # noqa: PLC0415
+
+        return find_archived(found.archive, found.served)
+
+    def _override(self, served: LiveWorker, candidate: Candidate) -> OverriddenState:
+        """The candidate with the overrides that hold on it. Raises OverrideError."""
+        from sync_job.override_state import OverriddenState, name_change, settle_overrides  # noqa: PLC0415
+
+        state, overrides = candidate.decoded.resolver_state, served.overrides
+        if self.options.overrides is not None:
+            overrides = name_change(self.options.overrides, state).apply(overrides)
+        kept, dropped = settle_overrides(overrides, state, now_s=self.now_s)
+        for override, reason in dropped:
+            _log.warning("override.dropped", flag=override.flag, variant=override.variant, reason=reason)
+        return OverriddenState(candidate.etag, candidate.decoded, kept)
+
+    def _compile(self, live: LiveWorker, target: OverriddenState) -> Plan:
         from sync_job.compile import compile_plan  # noqa: PLC0415
         from sync_job.validate import validate_state  # noqa: PLC0415
 
         notes = validate_state(
-            candidate.decoded,
+            target.decoded,
             client_secret=self.settings.client_secret,
             live_account=live.account,
             accept=self._accepted,
             has_materializations=self.settings.worker.has_materializations,
         )
         _log_notes(notes)
-        plan = compile_plan(candidate.decoded, etag=candidate.etag)
+        plan = compile_plan(target.effective, etag=target.etag)
         _log.info("plan.compiled", etag=plan.etag, flag_count=plan.flag_count)
         return plan
 
@@ -218,16 +278,23 @@ class _Run:
         forced = {Finding.ACCOUNT_CHANGED} if self.options.force else set()
         return self.settings.accepted_findings | forced
 
-    def _deploy(self, found: _Found, candidate: Candidate, plan: Plan, traffic: Traffic) -> RunResult:
-        from sync_job.gate import open_gate  # noqa: PLC0415
+    def _deploy(self, found: Found, candidate: Candidate, target: OverriddenState, traffic: Traffic) -> RunResult:
         from sync_job.validate import check_upload_size  # noqa: PLC0415
 
         live, served, worker = found.live, found.served, self.settings.worker
+        audit = self._open_audit(found)
+        with self.timings.measure("compile"):
+            plan = self._compile(live, target)
+        with self.timings.measure("impact"):
+            audit.check_impact(target, is_approved=self._is_approved(target))
         keys = choose_keys(
             self._sealing_keys(live), given=self.settings.token_key, rotate=self.options.rotate_key, now_s=self.now_s
         )
         since_s = live.state_since_s if live.etag == plan.etag and live.state_since_s else self.now_s
-        facts = DeployedFacts(self.digest, since_s, candidate.rolled_back_from, keys.keys)
+        overrides, occasion = write_overrides(target.overrides), audit.find_occasion(target)
+        facts = DeployedFacts(
+            self.digest, since_s, candidate.rolled_back_from, keys.keys, overrides, occasion.to_text()
+        )
         upload = assemble_upload(plan, worker, facts=facts)
         _log_notes(check_upload_size(upload, accept=self._accepted))
         # Nothing was written so far.
@@ -238,17 +305,21 @@ class _Run:
         upload = upload.with_bindings(namespace_bindings(ensure_namespaces(self.api, self.settings)))
         secrets = {CLIENT_SECRET_NAME: self.settings.client_secret, **keys.bound}
         address = find_address(self.api, worker)
-        gate = open_gate(self.settings, address, plan.etag)
-        steps = AT_ONCE if self._is_forced else self.settings.steps
+        gate = open_gate(self.settings, address, plan.etag, overrides)
+        is_at_once = self._is_forced or target.overrides != served.overrides
+        steps = AT_ONCE if is_at_once else self.settings.steps
         share = find_first_share(steps, served, etag=plan.etag, keys=keys.keys)
-        release = Release(upload, secrets, candidate.decoded, share)
-        Deployer(self.api, traffic, address, gate).deploy(live, found.base, release)
+        told = audit.find_told_tags(target.etag)
+        release = Release(upload, secrets, target.effective, occasion.record_tag, told, share)
+        record = partial(audit.record_deployed, target, occasion)
+        Deployer(self.api, traffic, address, gate, record, self.timings).deploy(live, found.base, release)
         return RunResult(
             "deployed",
             self.name,
             plan.etag,
             served.etag,
             rolled_back_from=candidate.rolled_back_from,
+            overridden=tuple(override.flag for override in target.overrides),
             share=share,
             url=address or "",
             flag_count=plan.flag_count,
@@ -256,7 +327,7 @@ class _Run:
             state_age_s=self.now_s - since_s,
         )
 
-    def _archive(self, found: _Found, candidate: Candidate) -> None:
+    def _archive(self, found: Found, candidate: Candidate) -> None:
         """Keep the state before it is deployed, and let go of what is too old; a deployment does not wait for that."""
         from sync_job.archive_store import ArchiveError  # noqa: PLC0415
         from sync_job.candidate import keep  # noqa: PLC0415
@@ -273,12 +344,26 @@ class _Run:
         except ArchiveError as error:
             _log.warning("state.not_archived", etag=candidate.etag, reason=str(error))
 
-    def _step(self, live: LiveWorker, traffic: Traffic) -> RunResult:
-        from sync_job.gate import open_gate  # noqa: PLC0415
+    def _is_approved(self, target: OverriddenState) -> bool:
+        """Whether an operator asked for this very state."""
+        is_asked = self.options.rollback_to is not None or self.options.resume
+        return is_asked or self.options.approve.strip('"') == target.etag.strip('"') != ""
 
+    def _open_audit(self, found: Found) -> Audit:
+        from sync_job.audit import Audit  # noqa: PLC0415 (as in _go_in_lease)
+
+        began_ms = int(1000 * self.began_at_s)
+        return Audit(self.settings, self.api, self.digest, self.options.cause, began_ms, self.timings, found)
+
+    def _step(self, found: Found, traffic: Traffic) -> RunResult:
+        live = found.live
         address = find_address(self.api, self.settings.worker)
-        gate = open_gate(self.settings, address, live.etag)
-        step = take_step(self.api, traffic, gate, self.settings.steps, live)
+        gate = open_gate(self.settings, address, live.etag, write_overrides(live.overrides))
+        try:
+            step = take_step(self.api, traffic, gate, self.settings.steps, live)
+        except GateError as refusal:
+            self._open_audit(found).tell_of_code(refusal)
+            raise
         age_s = self._age_s(live)
         return RunResult(
             "stepped", self.name, live.etag, live.etag, share=step.share, url=address or "", state_age_s=age_s

@@ -1,7 +1,7 @@
 """What is live, as the API tells it: the bindings of the Worker, and its tags.
 
 Two tags of a script say that its bindings are not the whole truth, for those are of the version that was uploaded last:
-one that a deployment is under way, one that it has a share of the traffic only.
+one that a deployment is under way, one that it has a share of the traffic only. Others are `occasion.py`'s.
 """
 
 from __future__ import annotations
@@ -19,9 +19,12 @@ from sync_job.assemble import (
     SINCE_NAME,
     VERSION_NAME,
 )
+from sync_job.occasion import OCCASION_NAME, RECORD_TAG, TOLD_TAG, Occasion, read_occasion
+from sync_job.overrides import OVERRIDES_NAME, Override, read_overrides
 from sync_job.token_keys import TokenKey, read_keys
 from sync_job.workers_api import WorkersApi
 
+_OUR_TAGS = "flagedge:"
 UNDER_WAY = "flagedge:deploying"
 """The tag of a script from before an upload until everything after it is done."""
 STEPPING = "flagedge:stepping"
@@ -41,6 +44,8 @@ class LiveWorker:
     rolled_back_from: str = ""
     """Entity tag of the state that this one replaces for as long as the CDN serves it; "" if none was rolled back."""
     token_keys: tuple[TokenKey, ...] = ()
+    overrides: tuple[Override, ...] = ()
+    occasion: Occasion = Occasion()  # noqa: RUF009 (it is immutable)
     tags: tuple[str, ...] = ()
 
     @property
@@ -54,7 +59,27 @@ class LiveWorker:
     @property
     def own_tags(self) -> list[str]:
         """The tags that are the operator's."""
+        return [tag for tag in self.tags if not tag.startswith(_OUR_TAGS)]
+
+    @property
+    def lasting_tags(self) -> list[str]:
+        """The tags that do not say how far a deployment has come."""
         return [tag for tag in self.tags if tag not in {UNDER_WAY, STEPPING}]
+
+    @property
+    def told_tags(self) -> list[str]:
+        """The tags of what people were told."""
+        return [tag for tag in self.tags if tag.startswith(TOLD_TAG)]
+
+    @property
+    def is_occasion_marked(self) -> bool:
+        """Whether the script's marks are of this version: no other was about to be uploaded after it."""
+        return self.occasion.record_tag in self.tags
+
+    @property
+    def is_unrecorded(self) -> bool:
+        """Whether the record of what is live is still to be sent."""
+        return not self.is_under_way and any(tag.startswith(RECORD_TAG) for tag in self.tags)
 
     @property
     def known_etag(self) -> str:
@@ -83,5 +108,7 @@ def describe_worker(bindings: Sequence[Mapping[str, Any]], *, tags: Sequence[str
         state_since_s=int(since) if (since := texts.get(SINCE_NAME, "")).isdecimal() else 0,
         rolled_back_from=texts.get(ROLLED_BACK_NAME, ""),
         token_keys=read_keys(texts.get(KEYS_NAME, ""), secret_names),
+        overrides=read_overrides(texts.get(OVERRIDES_NAME, "")),
+        occasion=read_occasion(texts.get(OCCASION_NAME, "")),
         tags=tuple(tags),
     )

@@ -8,13 +8,28 @@ judges it with all the rest.
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, field, replace
 from difflib import get_close_matches
 
 from flagedge.wire import state_pb2
 from sync_job.allocations import served_flags
 from sync_job.decode import DecodedState
-from sync_job.overrides import OFF_ID, Override, OverrideError
+from sync_job.diff import Change, ChangeKind
+from sync_job.overrides import OFF_ID, Override, OverrideChange, OverrideError
+
+
+@dataclass(frozen=True, slots=True)
+class OverriddenState:
+    """A state as it was fetched, and the overrides that hold on it."""
+
+    etag: str
+    decoded: DecodedState = field(repr=False)
+    overrides: tuple[Override, ...] = ()
+
+    @property
+    def effective(self) -> DecodedState:
+        """What is compiled."""
+        return override_state(self.decoded, self.overrides)
 
 
 def find_variant(state: state_pb2.ResolverState, flag: str, variant: str) -> tuple[str, str]:
@@ -35,6 +50,14 @@ def _find(name: str, prefix: str, known: Iterable[str], problem: str) -> str:
         return full
     near = get_close_matches(name, names) or names
     raise OverrideError(f"{problem} {name}", hint=f"Did you mean {' or '.join(near)}?" if near else "There are none")
+
+
+def name_change(change: OverrideChange, state: state_pb2.ResolverState) -> OverrideChange:
+    """The change with full names, of what the state has. Raises OverrideError."""
+    if change.put is None:
+        return change
+    flag, variant = find_variant(state, change.put.flag, change.put.variant)
+    return replace(change, put=replace(change.put, flag=flag, variant=variant))
 
 
 def settle_overrides(
@@ -69,6 +92,20 @@ def override_state(decoded: DecodedState, overrides: Sequence[Override]) -> Deco
             del flag.rules[:]
             flag.rules.append(_rule(by_flag[flag.name], everybody))
     return replace(decoded, resolver_state=state)
+
+
+def diff_overrides(old: Iterable[Override], new: Iterable[Override]) -> tuple[Change, ...]:
+    """What changed of the overrides, by flag."""
+    olds, news = ({each.flag: each for each in overrides} for overrides in (old, new))
+    changes = []
+    for flag in dict.fromkeys((*news, *olds)):
+        was, now = olds.get(flag), news.get(flag)
+        if was != now:
+            kind: ChangeKind = "changed" if was and now else "added" if now else "removed"
+            text = f"override: {now.to_text()}" if now else "override ends"
+            old_json, new_json = (each.to_json() if each else None for each in (was, now))
+            changes.append(Change(flag, "", "override", kind, old_json, new_json, text))
+    return tuple(changes)
 
 
 def _rule(override: Override, segment: str) -> state_pb2.Flag.Rule:

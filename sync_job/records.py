@@ -13,25 +13,17 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, fields
 from typing import Any, Literal
 
+from sync_job.occasion import Trigger
+
 FORMAT = "flagedge/deployment/1"
 MESSAGE_MAX_BYTES = 127_000
 Outcome = Literal["deployed", "refused", "returned", "failed"]
-Trigger = Literal["schedule", "command", "webhook", "rollback", "override"]
 _ROWS_MAX_BYTES = 100_000
 """Of a part. What is left is for the envelope and the deployment, whose length varies: a record that is written again
 has its rows in the same parts."""
 _ID_BYTES = 16
 _TEXT_MAX_CHARS = 2000
 _VALUE_MAX_CHARS = 20_000
-
-
-@dataclass(frozen=True, slots=True)
-class Cause:
-    """Why a run was started. `actor` is who, where that is known; `why` the words that were given."""
-
-    trigger: Trigger = "schedule"
-    actor: str = ""
-    why: str = ""
 
 
 @dataclass(frozen=True, slots=True)

@@ -9,12 +9,13 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from urllib.parse import urlsplit
 
 from flagedge.cloudflare import API_BASE_URL
 from flagedge.errors import SettingsError
 from flagedge.logs import LEVELS
-from flagedge.references import resolve_references
-from flagedge.settings import Secret, SettingInForce, SettingsReader, decode_base64, is_reference
+from flagedge.references import open_reader
+from flagedge.settings import Secret, SettingInForce, SettingsReader, decode_base64
 from sync_job.archive_store import OFF, open_store
 from sync_job.findings import Finding
 from sync_job.lease import open_lease
@@ -85,6 +86,10 @@ class SyncSettings:
     """Where deployed states are kept: see archive_store.py."""
     archive_retention_days: int = ARCHIVE_RETENTION_DAYS
     """How long after they were superseded."""
+    max_blast_radius: float | None = None
+    """The share of units (0 to 1) whose answer to a flag a run may change by itself; None for any."""
+    alert_url: Secret = Secret("")  # noqa: RUF009
+    """Where people are told of what is not deployed."""
     webhook_secret: Secret = Secret("")  # noqa: RUF009
     probe: bool = True
     """Whether a version is asked before it gets traffic."""
@@ -125,7 +130,7 @@ def read_worker_settings(environ: Mapping[str, str]) -> WorkerSettings:
 
 def read_sync_settings(environ: Mapping[str, str]) -> SyncSettings:
     """What `run` needs; values that name a secret of AWS are fetched. Raises SettingsError with every problem found."""
-    reader = _open_reader(environ)
+    reader = open_reader(environ, _read_all)
     settings = _sync(reader)
     reader.finish()
     return settings
@@ -133,18 +138,9 @@ def read_sync_settings(environ: Mapping[str, str]) -> SyncSettings:
 
 def describe_settings(environ: Mapping[str, str]) -> tuple[list[SettingInForce], list[str]]:
     """Every setting as it would be used, by name, and what is wrong with them."""
-    reader = _open_reader(environ)
+    reader = open_reader(environ, _read_all)
     _read_all(reader)
     return sorted(reader.in_force.values(), key=lambda setting: setting.name), reader.problems
-
-
-def _open_reader(environ: Mapping[str, str]) -> SettingsReader:
-    if not any(is_reference(value) for value in environ.values()):
-        return SettingsReader(environ)
-    dry = SettingsReader(environ)
-    _read_all(dry)
-    resolved = resolve_references(environ, dry.in_force.keys())
-    return SettingsReader(resolved.values, sources=resolved.sources)
 
 
 def _read_all(reader: SettingsReader) -> None:
@@ -175,6 +171,8 @@ def _sync(reader: SettingsReader) -> SyncSettings:
         archive_retention_days=reader.whole_number(
             "ARCHIVE_RETENTION_DAYS", ARCHIVE_RETENTION_DAYS, low=1, high=36_500
         ),
+        max_blast_radius=reader.parsed("MAX_BLAST_RADIUS", _parse_share, None, "a share such as 0.2 or 20%"),
+        alert_url=_alert_url(reader),
         webhook_secret=reader.secret("WEBHOOK_SECRET"),
         probe=reader.choice("PROBE", "on", ("on", "off")) == "on",
         probe_url=reader.url("PROBE_URL"),
@@ -243,6 +241,21 @@ def _archive(reader: SettingsReader) -> str:
         for problem in exc.problems:
             reader.problem(f"STATE_ARCHIVE: {problem}")
     return where
+
+
+def _parse_share(text: str) -> float:
+    share = float(text.removesuffix("%")) / 100 if text.endswith("%") else float(text)
+    if not 0 <= share <= 1:
+        raise ValueError
+    return share
+
+
+def _alert_url(reader: SettingsReader) -> Secret:
+    url = reader.secret("ALERT_WEBHOOK_URL")
+    parts = urlsplit(url.reveal())
+    if url and not (parts.scheme in {"http", "https"} and parts.hostname):
+        reader.problem("ALERT_WEBHOOK_URL must be an http(s) URL")
+    return url
 
 
 def _parse_steps(text: str) -> tuple[int, ...]:

@@ -56,7 +56,7 @@ def take_step(api: WorkersApi, traffic: Traffic, gate: Gate | None, steps: Seque
     if base is None or not old_id:
         if not new_id:
             _log.warning("steps.ended", reason="somebody else deployed, theirs stays")
-        api.patch_script_settings(traffic.worker_name, {"tags": live.own_tags})
+        api.patch_script_settings(traffic.worker_name, {"tags": live.lasting_tags})
         return Step(100)
     share = next((step for step in steps if step > base.percentages[new_id]), 100)
     message = f"flagedge {__version__}: {share} % of the traffic"
@@ -70,12 +70,12 @@ def take_step(api: WorkersApi, traffic: Traffic, gate: Gate | None, steps: Seque
     except GateError as error:
         try:
             # Else the next run would take the version for live.
-            api.patch_script_settings(traffic.worker_name, {"tags": [*live.own_tags, UNDER_WAY]})
+            api.patch_script_settings(traffic.worker_name, {"tags": [*live.lasting_tags, UNDER_WAY]})
         finally:
             traffic.shift_back(base, old_id)
         raise ReturnedError(error.message, hint=error.hint) from error
     if share == 100:
-        api.patch_script_settings(traffic.worker_name, {"tags": live.own_tags})
+        api.patch_script_settings(traffic.worker_name, {"tags": live.lasting_tags})
     _log.info("step.taken", share=share, version=__version__)
     return Step(share)
 

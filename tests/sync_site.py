@@ -140,6 +140,8 @@ class Site:
         found: dict[str, Any] = {}
         for binding in version.bindings:
             name, value = binding["name"], binding.get("text")
+            if name == "DEPLOYMENT_OCCASION":
+                continue  # Every deployment's own.
             if binding["type"] == "kv_namespace":
                 value = namespaces[binding["namespace_id"]]
             elif binding["type"] == "queue":
