@@ -8,6 +8,7 @@ import type { Callers } from "./callers";
 import { type Context, isStruct } from "./context";
 import { fromOpenFeature, statusOf } from "./flag_value";
 import type { Origin } from "./message";
+import type { OpenAnswer } from "./ofrep";
 import type { OpenFeature } from "./openfeature";
 import { notAllowed, readBody, Refusal } from "./refusal";
 
@@ -25,17 +26,19 @@ export class Flagship {
     return PATHS.test(path);
   }
 
-  /** Status and body. Throws Refusal. */
-  async answer(request: Request, execution: ExecutionContext): Promise<[status: number, body: string]> {
+  /** Throws Refusal. */
+  async answer(request: Request, execution: ExecutionContext): Promise<OpenAnswer> {
     const atMs = Date.now();
     const caller = await this.callers.of(request);
     const { key, context } = await readEvaluation(request);
     const question = { ...caller, context, atMs, execution, originOf: () => this.originOf(request) };
     const value = await this.flags.one(key, question);
-    if ("errorCode" in value) return [statusOf(value), JSON.stringify({ errorCode: value.errorCode, error: value.errorDetails })];
+    if ("errorCode" in value) {
+      return { status: statusOf(value), body: JSON.stringify({ errorCode: value.errorCode, error: value.errorDetails }) };
+    }
     const reason = value.value === undefined ? "DISABLED" : value.reason;
     const head = `{"flagKey":${JSON.stringify(key)},"variant":${JSON.stringify(value.variant)},"reason":"${reason}"`;
-    return [200, `${head},"value":${value.value ?? "null"}}`];
+    return { status: 200, body: `${head},"value":${value.value ?? "null"}}` };
   }
 }
 

@@ -22,10 +22,10 @@ export const OFREP_HEADERS: Readonly<Record<string, string>> = {
 };
 
 /** What is answered; a 304 has no body. */
-export interface OfrepAnswer {
+export interface OpenAnswer {
   readonly status: number;
   readonly body: string | null;
-  readonly headers?: Readonly<Record<string, string>>;
+  readonly etag?: string;
 }
 
 export class Ofrep {
@@ -41,7 +41,7 @@ export class Ofrep {
   }
 
   /** Never throws but for what is not its path. */
-  async answer(request: Request, path: string, execution: ExecutionContext): Promise<OfrepAnswer> {
+  async answer(request: Request, path: string, execution: ExecutionContext): Promise<OpenAnswer> {
     const key = path === BULK ? null : keyOf(path);
     if (request.method !== "POST") throw notAllowed("POST");
     const atMs = Date.now();
@@ -60,19 +60,18 @@ export class Ofrep {
     return { ...caller, context: readContext(body), atMs, execution, originOf: () => this.originOf(request) };
   }
 
-  async #answerOne(key: string, question: Question): Promise<OfrepAnswer> {
+  async #answerOne(key: string, question: Question): Promise<OpenAnswer> {
     const value = await this.flags.one(key, question);
     return "errorCode" in value ? { status: statusOf(value), body: failure(key, value) } : { status: 200, body: success(key, value) };
   }
 
-  async #answerAll(known: string | null, question: Question): Promise<OfrepAnswer> {
+  async #answerAll(known: string | null, question: Question): Promise<OpenAnswer> {
     const etag = await this.#etagOf(question);
-    const headers = { etag };
-    if (matches(known, etag)) return { status: 304, body: null, headers };
+    if (matches(known, etag)) return { status: 304, body: null, etag };
     return this.flags.all(question, ({ count, outcomes }) => {
-      const items: string[] = [];
-      for (let i = 0; i < count; i++) items.push(itemsOf(outcomes[i] as Outcome, question.context));
-      return { status: 200, body: `{"flags":[${items.join()}]}`, headers };
+      let items = "";
+      for (let i = 0; i < count; i++) items += (i === 0 ? "" : ",") + itemsOf(outcomes[i] as Outcome, question.context);
+      return { status: 200, body: `{"flags":[${items}]}`, etag };
     });
   }
 
@@ -154,7 +153,7 @@ function failure(key: string | null, { errorCode, errorDetails }: Failure): stri
 
 const CODES: ReadonlySet<string> = new Set<ErrorCode>(["PARSE_ERROR", "TARGETING_KEY_MISSING", "INVALID_CONTEXT", "FLAG_NOT_FOUND", "GENERAL"]);
 
-function refused(key: string | null, error: unknown): OfrepAnswer {
+function refused(key: string | null, error: unknown): OpenAnswer {
   if (error instanceof ContextError) return { status: 400, body: failure(key, { errorCode: "INVALID_CONTEXT", errorDetails: error.message }) };
   if (!(error instanceof Refusal)) throw error;
   const errorCode = CODES.has(error.code) ? (error.code as ErrorCode) : "GENERAL";

@@ -15,7 +15,7 @@ import { Flagship } from "./flagship";
 import { randomId } from "./ids";
 import { renderMetrics } from "./metrics";
 import type { Origin } from "./message";
-import { Ofrep, OFREP_HEADERS } from "./ofrep";
+import { Ofrep, OFREP_HEADERS, type OpenAnswer } from "./ofrep";
 import { OpenFeature } from "./openfeature";
 import type { Client, Plan } from "./plan";
 import { Prober } from "./probe";
@@ -47,6 +47,8 @@ export class FlagWorker {
   readonly #prober: Prober;
   readonly #tokens: TokenBox;
   readonly #cors: Cors;
+  /** For the open protocols. */
+  readonly #openCors: Cors;
   readonly #hasMaterializations: boolean;
   readonly #metricsKv: KVNamespace | null;
 
@@ -68,6 +70,7 @@ export class FlagWorker {
     this.#prober = new Prober(plan, this.#settings);
     this.#tokens = new TokenBox(this.#settings.tokens);
     this.#cors = new Cors(this.#settings.allowedOrigin);
+    this.#openCors = new Cors(this.#settings.allowedOrigin, OFREP_HEADERS);
   }
 
   /** Answer a request. Never throws. */
@@ -99,14 +102,9 @@ export class FlagWorker {
 
   async #route(request: Request, context: ExecutionContext): Promise<Response> {
     const path = pathOf(request.url);
-    const isOfrep = Ofrep.handles(path);
-    const isFlagship = Flagship.handles(path);
-    if (request.method === "OPTIONS") return this.#respond(request, null, 200, isOfrep || isFlagship ? OFREP_HEADERS : {});
-    if (isOfrep) return this.#answerOfrep(request, path, context);
-    if (isFlagship) {
-      const [status, body] = await this.#flagship.answer(request, context);
-      return this.#json(request, body, status, OFREP_HEADERS);
-    }
+    if (Ofrep.handles(path)) return this.#answerOpen(request, () => this.#ofrep.answer(request, path, context));
+    if (Flagship.handles(path)) return this.#answerOpen(request, () => this.#flagship.answer(request, context));
+    if (request.method === "OPTIONS") return this.#respond(request, null);
     switch (path) {
       case "/v1/flags:resolve":
         throw notAllowed("POST");
@@ -232,9 +230,15 @@ export class FlagWorker {
     });
   }
 
-  async #answerOfrep(request: Request, path: string, context: ExecutionContext): Promise<Response> {
-    const { status, body, headers } = await this.#ofrep.answer(request, path, context);
-    return this.#respond(request, body, status, { ...OFREP_HEADERS, ...headers });
+  /** An answer in one of the open protocols. */
+  async #answerOpen(request: Request, answer: () => Promise<OpenAnswer>): Promise<Response> {
+    const cors = this.#openCors.headersFor(request);
+    if (request.method === "OPTIONS") return new Response(null, { headers: cors });
+    const { status, body, etag } = await answer();
+    if (etag === undefined) return new Response(body, { status, headers: cors });
+    const headers = new Headers(cors);
+    headers.set("etag", etag);
+    return new Response(body, { status, headers });
   }
 
   /** As `#json`, for the answer that there are most of. */
