@@ -37,6 +37,10 @@ bench-resolve: $(READY) ## the Worker against the official wasm: answers compare
 	@cd worker && node build.mjs --bench
 	@PYTHONPATH=tests $(BIN)/python -m bench.resolve
 
+bench-clients: $(READY) ## OFREP and the binding beside the Confidence API: values compared, ratios
+	@cd worker && node build.mjs --bench
+	@PYTHONPATH=tests $(BIN)/python -m bench.clients
+
 bench-state: $(READY) ## a large state against Cloudflare's limits: upload, start, memory with one plan and two
 	@PYTHONPATH=tests $(BIN)/python -m bench.large
 
@@ -73,6 +77,9 @@ lock: $(PYTHON_READY) ## renew the hashed requirements and the npm lock file
 	printf 'openfeature-provider-ofrep==0.3.0\ncloudflare-flagship==0.6.0\n' | $(BIN)/uv pip compile -q --upgrade --universal \
 		--generate-hashes --no-annotate --no-emit-index-url --no-emit-find-links --custom-compile-command "make lock" \
 		--python-version 3.11 - -o requirements/client-openfeature.txt
+	echo schemathesis==4.32.5 | $(BIN)/uv pip compile -q --upgrade --universal --generate-hashes --no-annotate \
+		--no-emit-index-url --no-emit-find-links --custom-compile-command "make lock" --python-version 3.11 \
+		- -o requirements/client-schemathesis.txt
 	cd worker && npm install --package-lock-only --ignore-scripts
 	cd tests/clients/npm && npm install --package-lock-only --ignore-scripts
 
@@ -107,4 +114,4 @@ $(TEST_BUNDLE): $(WORKER_SOURCES) worker/test/entry.ts $(NODE_READY)
 $(BROWSER): $(wildcard worker/browser/*) worker/build.mjs $(NODE_READY)
 	@cd worker && node build.mjs --browser && node_modules/.bin/tsc -p browser
 
-.PHONY: help demo test check test-faults fuzz-resolve bench-resolve bench-state bench-drain bench-sync package worker browser format proto lock clean
+.PHONY: help demo test check test-faults fuzz-resolve bench-resolve bench-clients bench-state bench-drain bench-sync package worker browser format proto lock clean

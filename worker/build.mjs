@@ -21,8 +21,11 @@ async function buildWorker() {
   await writeFile(`${out}/murmur3.wasm`, wabt.parseWat("murmur3.wat", wat, { multi_value: true }).toBinary({}).buffer);
   await build({
     ...shared,
-    entryPoints: [other === undefined ? `${here}src/index.ts` : `${here}${other}/entry.ts`],
-    outfile: `${out}/worker.js`,
+    entryPoints: {
+      worker: other === undefined ? `${here}src/index.ts` : `${here}${other}/entry.ts`,
+      ...(other === "bench" ? { clients: `${here}bench/clients.ts` } : {}),
+    },
+    outdir: out,
     target: "es2024",
     external: ["*.wasm", "*/plan.json", "*.bin", "cloudflare:*"],
   });
