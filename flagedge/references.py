@@ -14,11 +14,12 @@ from __future__ import annotations
 
 import json
 import logging
-from collections.abc import Collection, Mapping
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
 from flagedge.errors import SettingsError
+from flagedge.settings import SettingsReader, is_reference
 
 ENVIRONMENT = "environment"
 SECRETS_MANAGER, PARAMETER_STORE = "secretsmanager", "ssm"
@@ -59,6 +60,19 @@ class _Secret:
     service: str
     region: str
     identifier: str
+
+
+def open_reader(environ: Mapping[str, str], read: Callable[[SettingsReader], object]) -> SettingsReader:
+    """A reader in which what references name stands in their place. `read` reads all settings once, for their names.
+
+    Raises SettingsError with every reference that leads nowhere.
+    """
+    if not any(is_reference(value) for value in environ.values()):
+        return SettingsReader(environ)
+    dry = SettingsReader(environ)
+    read(dry)
+    resolved = resolve_references(environ, dry.in_force.keys())
+    return SettingsReader(resolved.values, sources=resolved.sources)
 
 
 def resolve_references(environ: Mapping[str, str], names: Collection[str]) -> Resolved:

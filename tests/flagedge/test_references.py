@@ -14,6 +14,7 @@ from aws import Aws, run_aws
 
 from flagedge.errors import SettingsError
 from flagedge.references import resolve_references
+from log_consumer.settings import read_settings
 
 SECRET = "hunter2-and-then-some"
 ELSEWHERE = "us-east-2"
@@ -92,6 +93,7 @@ def test_boto3_is_not_imported_without_a_reference() -> None:
 import sys
 import sync_job.lease
 from flagedge.references import resolve_references
+from log_consumer.settings import read_settings
 resolve_references({"TOKEN": "arn:aws:iam::1:role/x"}, ["TOKEN"])
 print([name for name in sys.modules if name.startswith("boto")])
 """
@@ -293,3 +295,12 @@ def test_no_answer(aws: Aws) -> None:
     assert len(problems) == 2
     assert all("AWS did not answer" in problem for problem in problems)
     assert aws.operations == ["GetSecretValue"] * 3
+
+
+def test_the_consumers_settings_may_be_references(aws: Aws) -> None:
+    """log-consumer takes its secrets from there as well, at once and with every problem."""
+    arn = store_secret(aws)
+    environ = {"CLOUDFLARE_API_TOKEN": arn, "DATABASE": "exposures.duckdb"}
+    assert read_settings(environ).api_token.reveal() == SECRET
+    with pytest.raises(SettingsError, match=r"CLOUDFLARE_API_TOKEN .*no such secret"):
+        read_settings({"CLOUDFLARE_API_TOKEN": "aws-secretsmanager:absent"})
