@@ -5,20 +5,21 @@ from __future__ import annotations
 import argparse
 import json
 import os
-import re
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from flagedge import __version__
 from flagedge.command import exit_code_of
 from flagedge.errors import LocalError
 from flagedge.logs import configure_logs
 from flagedge.settings import Secret
+from sync_job.arguments import make_parser
 from sync_job.fetch import content_etag
 from sync_job.job import RunOptions, RunResult, run
+from sync_job.live import read_live_worker
+from sync_job.occasion import Cause, find_actor
 from sync_job.settings import (
     SyncSettings,
     describe_settings,
@@ -32,98 +33,16 @@ from sync_job.workers_api import WorkersApi, open_api
 if TYPE_CHECKING:
     from sync_job.decode import DecodedState
 
-_EPILOG = """\
-Settings come from the environment; README.md lists them, `sync-job settings` shows those in force.
-Exit codes: 0 done or nothing to do, 1 failed (the live Worker is untouched), 2 wrong settings.
-"""
-_UNITS_S = {"s": 1, "m": 60, "h": 3600}
-
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command; the exit code. Errors are one `error:` line on stderr."""
-    options = _parser().parse_args(arguments)
+    options = make_parser().parse_args(arguments)
 
     def command() -> int | None:
         configure_logs(job="sync_job", level=read_log_level(os.environ))
-        result: int | None = options.function(options)
-        return result
+        return _FUNCTIONS[options.function](options)
 
     return exit_code_of(command, interrupted="interrupted; run again, every step can be repeated")
-
-
-def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(
-        prog="sync-job",
-        description="Bring Confidence flags to your Cloudflare Worker: fetch the state, compile it, deploy it.",
-        epilog=_EPILOG,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-    )
-    parser.add_argument("--version", action="version", version=__version__)
-    commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
-
-    run = commands.add_parser("run", help="one pass: fetch, compile, deploy; does nothing when nothing changed")
-    run.set_defaults(function=_run)
-    run.add_argument("--force", action="store_true", help="deploy whatever is live, another account's state too")
-    run.add_argument("--adopt", action="store_true", help="detach the Worker that the queue feeds, to pull from it")
-    run.add_argument("--every", type=_seconds, metavar="TIME", help="pass after pass, this far apart: 20s, 5m, 1h")
-    run.add_argument("--for", dest="lasting", type=_seconds, metavar="TIME", help="with --every: end after this time")
-    run.add_argument("--json", action="store_true", help="print the result as one JSON object")
-
-    rollback = commands.add_parser("rollback", help="deploy an earlier state, until the CDN serves a new one")
-    rollback.set_defaults(function=_rollback)
-    which = rollback.add_mutually_exclusive_group()
-    which.add_argument("--to", default="", metavar="ETAG", help="the state (default: the one before what is live)")
-    which.add_argument("--clear", action="store_true", help="end a rollback: deploy what the CDN serves")
-    rollback.add_argument("--json", action="store_true", help="print the result as one JSON object")
-
-    status = commands.add_parser("status", help="what is live: state, age, versions, token keys, queue backlog")
-    status.set_defaults(function=_status)
-    status.add_argument("--json", action="store_true", help="print it as one JSON object")
-
-    settings = commands.add_parser("settings", help="every setting in force, where it came from, secrets masked")
-    settings.set_defaults(function=_settings)
-
-    keys = commands.add_parser("keys", help="the keys of apply tokens: list, rotate, retire")
-    actions = keys.add_subparsers(dest="action", required=True, metavar="ACTION")
-    actions.add_parser("list", help="the keys that are bound").set_defaults(function=_keys_list)
-    actions.add_parser("rotate", help="a fresh key seals, the old ones go on opening").set_defaults(
-        function=_keys_rotate
-    )
-    retire = actions.add_parser("retire", help="remove a key that no token in flight needs")
-    retire.set_defaults(function=_keys_retire)
-    retire.add_argument("key", help="its id, or its secret's name")
-    retire.add_argument("--force", action="store_true", help="also while its tokens may be in use: they fail then")
-
-    explain = commands.add_parser("explain", help="why a flag is what it is for a context, rule by rule")
-    explain.set_defaults(function=_explain)
-    explain.add_argument("--flag", required=True, help="its name, with or without flags/")
-    explain.add_argument(
-        "--context", required=True, metavar="JSON", help="the evaluation context, as a client sends it"
-    )
-    explain.add_argument("--client", default="", help="whose flags: a client's or a credential's name (default: ours)")
-    source = explain.add_mutually_exclusive_group()
-    source.add_argument("--state", type=Path, metavar="FILE", help="a state as the CDN serves it (default: fetched)")
-    source.add_argument("--etag", default="", help="the entity tag of a state that was deployed, from the archive")
-    explain.add_argument("--json", action="store_true", help="print it as one JSON object")
-
-    types = commands.add_parser("types", help="TypeScript types of the flags, for Workers that bind them")
-    types.set_defaults(function=_types)
-    types.add_argument("--state", type=Path, metavar="FILE", help="a state as the CDN serves it (default: fetched)")
-    types.add_argument("--out", type=Path, required=True, metavar="FILE", help="the file to write, such as flags.d.ts")
-
-    build = commands.add_parser("build", help="compile a state file and write what would be uploaded")
-    build.set_defaults(function=_build)
-    build.add_argument("--state", type=Path, required=True, metavar="FILE", help="a state as the CDN serves it")
-    build.add_argument("--out", type=Path, required=True, metavar="DIR", help="where metadata.json and the modules go")
-    build.add_argument("--etag", default="", help="entity tag of the state (default: made from its content)")
-    return parser
-
-
-def _seconds(text: str) -> float:
-    match = re.fullmatch(r"(\d+)([smh])", text)
-    if match is None or int(match[1]) == 0:
-        raise argparse.ArgumentTypeError(f"{text} is not a time such as 20s, 5m or 1h")
-    return float(int(match[1]) * _UNITS_S[match[2]])
 
 
 @contextmanager
@@ -136,7 +55,9 @@ def _open_account() -> Iterator[tuple[SyncSettings, WorkersApi]]:
 
 def _run(options: argparse.Namespace) -> int | None:
     with _open_account() as (settings, api):
-        run_options = RunOptions(force=options.force, adopt=options.adopt)
+        is_asked = options.force or options.adopt or options.approve
+        cause = Cause("command", find_actor()) if is_asked else Cause()
+        run_options = RunOptions(force=options.force, adopt=options.adopt, approve=options.approve, cause=cause)
         if options.every is None:
             _print_result(run(settings, api, run_options), as_json=options.json)
             return None
@@ -151,8 +72,68 @@ def _run(options: argparse.Namespace) -> int | None:
 
 def _rollback(options: argparse.Namespace) -> None:
     with _open_account() as (settings, api):
-        run_options = RunOptions(resume=True) if options.clear else RunOptions(rollback_to=options.to)
+        cause = Cause("rollback", find_actor())
+        how = {"resume": True} if options.clear else {"rollback_to": options.to}
+        run_options = RunOptions(**how, cause=cause)
         _print_result(run(settings, api, run_options), as_json=options.json)
+
+
+def _override(options: argparse.Namespace) -> None:
+    from sync_job.override import clear_overrides, list_overrides, set_override  # noqa: PLC0415
+
+    is_set = bool(options.variant or options.off)
+    if is_set and not (options.flag and options.why):
+        options.parser.error("an override needs a FLAG and --why")
+    if options.clear and bool(options.flag) == options.all:
+        options.parser.error("--clear needs a FLAG or --all")
+    with _open_account() as (settings, api):
+        if options.list:
+            overrides = list_overrides(settings, api)
+            lines = [override.to_text() for override in overrides] or ["no flag is overridden"]
+            print(json.dumps([each.to_json() for each in overrides]) if options.json else "\n".join(lines))
+            return
+        if options.clear:
+            result = clear_overrides(settings, api, options.flag, why=options.why)
+        else:
+            result = set_override(
+                settings, api, options.flag, variant=options.variant, why=options.why, lasting_s=options.lasting
+            )
+    _print_result(result, as_json=options.json)
+
+
+def _diff(options: argparse.Namespace) -> None:
+    from sync_job.compare import compare  # noqa: PLC0415
+
+    old, new = _read_named(options.old, is_live=True), _read_named(options.new, is_live=False)
+    comparison = compare(old, new, unit_count=options.units, database=options.database)
+    print(json.dumps(comparison.to_json()) if options.json else comparison.to_text())
+
+
+def _read_named(name: str, *, is_live: bool) -> tuple[str, DecodedState]:
+    """A state by file or entity tag; without a name what is live, or what the CDN serves."""
+    if name and not Path(name).exists():
+        decoded, etag, _ = _read_archived(name)
+    elif name or not is_live:
+        decoded, etag, _ = _read_state(Path(name) if name else None)
+    else:
+        with _open_account() as (settings, api):
+            live = read_live_worker(api, settings.worker.worker_name)
+        if not live.etag:
+            raise LocalError("no state is live", hint="Name one with --from")
+        decoded, etag, _ = _read_archived(live.etag)
+    return etag, decoded
+
+
+def _history(options: argparse.Namespace) -> None:
+    from sync_job.history import format_history, read_history  # noqa: PLC0415
+    from sync_job.recorder import open_records  # noqa: PLC0415
+
+    store = None
+    if options.database is None:
+        with _open_account() as (settings, api):
+            store = open_records(settings, api)
+    records = read_history(database=options.database, store=store, flag=options.flag, last=options.last)
+    print(json.dumps(records) if options.json else format_history(records))
 
 
 def _print_result(result: RunResult, *, as_json: bool) -> None:
@@ -162,6 +143,7 @@ def _print_result(result: RunResult, *, as_json: bool) -> None:
     where = result.url or "(not on workers.dev; reach it by a route or a service binding)"
     share = f", {result.share:g} % of the traffic" if result.share < 100 else ""
     over = f" (rolled back from {result.rolled_back_from})" if result.rolled_back_from else ""
+    over += f" (overridden: {', '.join(result.overridden)})" if result.overridden else ""
     said = {
         "unchanged": f"unchanged: {result.worker_name} serves state {result.etag}{over}",
         "deployed": (
@@ -301,3 +283,20 @@ def _build(options: argparse.Namespace) -> None:
     print(
         f"built: {plan.flag_count} flags, {upload.size_bytes} bytes in {len(upload.modules)} modules, in {options.out}"
     )
+
+
+_FUNCTIONS: Mapping[str, Callable[[argparse.Namespace], int | None]] = {
+    "run": _run,
+    "rollback": _rollback,
+    "override": _override,
+    "status": _status,
+    "diff": _diff,
+    "history": _history,
+    "explain": _explain,
+    "settings": _settings,
+    "keys list": _keys_list,
+    "keys rotate": _keys_rotate,
+    "keys retire": _keys_retire,
+    "types": _types,
+    "build": _build,
+}

@@ -18,6 +18,7 @@ from flagedge.settings import Secret
 from sync_job.deadline import Deadline
 from sync_job.job import RunOptions, RunResult, run
 from sync_job.metrics import run_metrics
+from sync_job.occasion import Cause
 from sync_job.settings import SyncSettings, read_log_level, read_sync_settings
 from sync_job.signature import HEADER, is_signed
 from sync_job.workers_api import open_api
@@ -44,7 +45,7 @@ def handler(event: dict[str, Any], context: LambdaContext) -> dict[str, Any]:
         settings = read_sync_settings(os.environ)
         if is_http and not is_signed_event(event, settings.webhook_secret, now_s=time.time()):
             return _answer(401, {"error": "the signature is missing, wrong or too old"})
-        result = _run(settings, deadline)
+        result = _run(settings, deadline, Cause("webhook" if is_http else "schedule"))
     except FlagedgeError as error:
         metrics = run_metrics("failed", time.monotonic() - began)
         log.error("job.failed", error=str(error), **metrics)  # noqa: TRY400 (the message says it all)
@@ -58,9 +59,9 @@ def handler(event: dict[str, Any], context: LambdaContext) -> dict[str, Any]:
     return _answer(200, result.to_json()) if is_http else result.to_json()
 
 
-def _run(settings: SyncSettings, deadline: Deadline) -> RunResult:
+def _run(settings: SyncSettings, deadline: Deadline, cause: Cause) -> RunResult:
     with open_api(settings) as api:
-        return run(settings, api, RunOptions(deadline=deadline))
+        return run(settings, api, RunOptions(deadline=deadline, cause=cause))
 
 
 def is_signed_event(event: dict[str, Any], secret: Secret, *, now_s: float) -> bool:

@@ -7,6 +7,7 @@ import time
 from sync_job.job import RunOptions, RunResult, run
 from sync_job.lease import open_lease
 from sync_job.live import read_live_worker
+from sync_job.occasion import Cause, find_actor
 from sync_job.settings import SyncSettings
 from sync_job.token_keys import TokenKey, TokenKeyError, find_retirable
 from sync_job.workers_api import WorkersApi
@@ -24,7 +25,7 @@ def rotate_key(settings: SyncSettings, api: WorkersApi) -> RunResult:
             "the token key is given by RESOLVE_TOKEN_ENCRYPTION_KEY",
             hint="Set another value there and run `sync-job run`: the old key stays bound and opens",
         )
-    return run(settings, api, RunOptions(rotate_key=True))
+    return run(settings, api, RunOptions(rotate_key=True, cause=Cause("command", find_actor())))
 
 
 def retire_key(settings: SyncSettings, api: WorkersApi, which: str, *, force: bool = False) -> TokenKey:

@@ -7,6 +7,7 @@ from datetime import UTC, datetime
 from typing import Any
 
 from sync_job.live import describe_worker
+from sync_job.overrides import Override
 from sync_job.settings import SyncSettings
 from sync_job.token_keys import TokenKey
 from sync_job.workers_api import WorkersApi
@@ -21,6 +22,8 @@ class Status:
     etag: str = ""
     rolled_back_from: str = ""
     """The state that this one replaces for as long as the CDN serves it."""
+    overrides: tuple[Override, ...] = ()
+    """Flags that are not what their rules say."""
     worker_version: str = ""
     state_account: str = ""
     deployed_at: str = ""
@@ -52,6 +55,7 @@ def read_status(settings: SyncSettings, api: WorkersApi, *, now: datetime | None
         is_deployed=True,
         etag=live.etag,
         rolled_back_from=live.rolled_back_from,
+        overrides=live.overrides,
         worker_version=live.version,
         state_account=live.account,
         deployed_at=deployment.created_at,
@@ -80,6 +84,7 @@ def format_status(status: Status) -> str:
                 f"rolled back   from {status.rolled_back_from}, until the CDN serves another state, "
                 "or `sync-job rollback --clear`",
             )
+        lines += [f"override      {override.to_text()}" for override in status.overrides]
         for key in reversed(status.token_keys):
             lines.append(f"token key     {describe_key(key, seals=key is status.token_keys[-1])}")
     if status.backlog_count is None:
