@@ -31,12 +31,13 @@ module "aws" {
   worker_metrics        = var.worker_metrics
   sync                  = var.sync
   consumer              = var.consumer
+  forward               = var.forward
   catalogue             = var.catalogue
   network               = var.network
   more_secrets          = var.more_secrets
   existing_secrets      = var.existing_secrets
   secret_values         = merge(var.secret_values, { for secret in local.api_token_secrets : secret => module.cloudflare.api_tokens[split("/", secret)[0]] })
-  secret_versions       = merge({ for secret in local.api_token_secrets : secret => 1 }, var.secret_versions)
+  secret_versions       = merge({ for secret in local.api_token_secrets : secret => module.cloudflare.api_token_versions[split("/", secret)[0]] }, var.secret_versions)
   bucket_name           = var.bucket_name
   noncurrent_days       = var.noncurrent_days
   kms_key_arn           = var.kms_key_arn

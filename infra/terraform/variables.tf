@@ -84,6 +84,12 @@ variable "consumer" {
   default = {}
 }
 
+variable "forward" {
+  description = "Whether log-consumer forwards flag logs to Confidence. Its setting CONFIDENCE_ACCOUNT, in `consumer.settings`, adds the destination that the official Worker has."
+  type        = bool
+  default     = true
+}
+
 variable "catalogue" {
   description = "The Postgres database that holds the lake's catalogue; needed with packages.log_consumer. Its password is the secret log-consumer/DATABASE_PASSWORD."
   type = object({
@@ -126,7 +132,7 @@ variable "secret_values" {
 }
 
 variable "secret_versions" {
-  description = "Which values of `secret_values` are written: a number by JOB/SETTING. A greater number writes the value again. Secrets that are not named here are filled by other means."
+  description = "Which values of `secret_values` are written: a number by JOB/SETTING. Another number writes the value again. Secrets that are not named here are filled by other means."
   type        = map(number)
   default     = {}
 }

@@ -76,7 +76,7 @@ COMPUTED = {
     "aws_secretsmanager_secret": {"id": "string", "arn": "string"},
     "aws_sns_topic": {"arn": "string"},
     "aws_sqs_queue": {"arn": "string"},
-    "cloudflare_account_token": {"value": "string"},
+    "cloudflare_account_token": {"id": "string", "value": "string"},
     "cloudflare_queue": {"queue_id": "string"},
     "cloudflare_workers_kv_namespace": {"id": "string"},
     "data.aws_caller_identity": {"account_id": "string"},

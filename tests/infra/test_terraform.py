@@ -70,14 +70,15 @@ def test_only_the_consumer_is_in_the_network(applied: dict[str, dict[str, Any]])
 
 
 def test_each_job_has_its_own_token_and_role(applied: dict[str, dict[str, Any]]) -> None:
-    """The consumer's token cannot touch Workers, and neither role reads the other's secrets."""
+    """The consumer's token cannot touch Workers, and neither role reads the other's; both know the client's secret."""
     tokens = {job: applied[f'module.cloudflare.cloudflare_account_token.job["{job}"]'] for job in FUNCTIONS}
     groups = {job: token["policies"][0]["permission_groups"] for job, token in tokens.items()}
     assert {job: len(each) for job, each in groups.items()} == {"sync-job": 3, "log-consumer": 1}
     for job, other in zip(FUNCTIONS, reversed(FUNCTIONS), strict=True):
         policy = applied[f'module.aws.aws_iam_role_policy.job["{job}"]']["policy"]
         assert f"flagedge/{job}/CLOUDFLARE_API_TOKEN" in policy
-        assert f"flagedge/{other}/" not in policy
+        assert f"flagedge/{other}/CLOUDFLARE_API_TOKEN" not in policy
+        assert "flagedge/sync-job/CONFIDENCE_CLIENT_SECRET" in policy
 
 
 @pytest.mark.parametrize(("owner", "makes"), [("terraform", "false"), ("sync-job", "true")])

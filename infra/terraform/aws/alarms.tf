@@ -4,11 +4,12 @@
 locals {
   metrics = {
     namespace  = "flagedge"
-    dimensions = { sync-job = { worker_name = local.worker_name }, log-consumer = { queue_name = local.queue_name } }
-    confirmed  = ["run_unchanged", "run_deployed"]
-    backlog    = "queue_backlog"
+    dimensions = { sync-job = { worker_name = local.worker_name }, log-consumer = { queue = local.queue_name } }
+    confirmed  = ["run_unchanged", "run_deployed", "run_stepped"]
+    backlog    = "backlog"
     rejected   = "messages_rejected"
-    missing    = "messages_missing"
+    dead       = "dead_letters"
+    missing    = "missing_count"
   }
   schedule_s = { for job in local.jobs : job => local.schedule_minutes[job] * 60 }
 }
@@ -135,6 +136,11 @@ resource "aws_cloudwatch_metric_alarm" "consumer" {
       metric      = local.metrics.rejected
       threshold   = 1
       description = "log-consumer could not read messages; they lie in rejected_messages with the reason."
+    }
+    dead-letters = {
+      metric      = local.metrics.dead
+      threshold   = 1
+      description = "Messages were given up after a hundred deliveries; they wait in the dead-letter queue."
     }
     delivery-gap = {
       metric      = local.metrics.missing

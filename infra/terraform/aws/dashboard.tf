@@ -9,7 +9,7 @@ locals {
       {
         title = "Runs of sync-job"
         stat  = "Sum"
-        metrics = [for metric in ["run_unchanged", "run_deployed", "run_held"] :
+        metrics = [for metric in concat(local.metrics.confirmed, ["run_held"]) :
           concat([local.metrics.namespace, metric], local.sync_dimension)
         ]
       },
@@ -33,6 +33,7 @@ locals {
       for title, metric in {
         "Messages in the queue"  = local.metrics.backlog
         "Rejected messages"      = local.metrics.rejected
+        "Dead letters"           = local.metrics.dead
         "Messages never arrived" = local.metrics.missing
         } : {
         title   = title

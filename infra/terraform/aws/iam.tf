@@ -1,6 +1,10 @@
 # A role for each function, with what its code calls. Statements named `Runtime…` are what Lambda does in the function's
 # name; the others are held against recorded calls in tests/infra/test_permissions.py.
 
+locals {
+  sync_prefixes = [local.prefixes.lease, local.prefixes.states]
+}
+
 data "aws_iam_policy_document" "assume_lambda" {
   statement {
     actions = ["sts:AssumeRole"]
@@ -61,11 +65,11 @@ data "aws_iam_policy_document" "sync_job" {
   source_policy_documents = [data.aws_iam_policy_document.runtime["sync-job"].json]
 
   statement {
-    sid       = "Lease"
+    sid       = "LeaseAndStates"
     actions   = ["s3:DeleteObject", "s3:GetObject", "s3:PutObject"]
-    resources = ["${aws_s3_bucket.data.arn}/${local.prefixes.lease}/*"]
+    resources = [for prefix in local.sync_prefixes : "${aws_s3_bucket.data.arn}/${prefix}/*"]
   }
-  # Without it a lease that nobody holds looks forbidden.
+  # Without it an object that is not there looks forbidden.
   statement {
     sid       = "List"
     actions   = ["s3:ListBucket"]
@@ -74,7 +78,7 @@ data "aws_iam_policy_document" "sync_job" {
     condition {
       test     = "StringLike"
       variable = "s3:prefix"
-      values   = ["${local.prefixes.lease}/*"]
+      values   = [for prefix in local.sync_prefixes : "${prefix}/*"]
     }
   }
 }

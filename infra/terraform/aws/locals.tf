@@ -23,18 +23,15 @@ locals {
     ENABLE_STICKY_ASSIGNMENTS = var.sticky_assignments ? "true" : ""
     ENABLE_METRICS            = var.worker_metrics ? "true" : ""
     LEASE                     = "s3://${local.bucket_name}/${local.prefixes.lease}/sync-job.json"
+    STATE_ARCHIVE             = "s3://${local.bucket_name}/${local.prefixes.states}"
     LOG_LEVEL                 = var.log_level
   }
   consumer_environment = {
     CLOUDFLARE_ACCOUNT_ID = var.cloudflare_account_id
     WORKER_NAME_PREFIX    = var.worker_name_prefix
+    DATABASE              = local.has_consumer ? "ducklake:postgres://${var.catalogue.user}@${var.catalogue.host}:${var.catalogue.port}/${var.catalogue.database}?sslmode=${var.catalogue.sslmode}" : ""
+    LAKE_DATA_PATH        = "s3://${local.bucket_name}/${local.prefixes.lake}/"
+    FORWARD               = var.forward ? "" : "off"
     LOG_LEVEL             = var.log_level
   }
-
-  required_secrets = {
-    sync-job     = ["CLOUDFLARE_API_TOKEN", "CONFIDENCE_CLIENT_SECRET"]
-    log-consumer = ["CLOUDFLARE_API_TOKEN", "DATABASE_PASSWORD"]
-  }
-  secrets      = setunion(flatten([for job in local.jobs : [for setting in local.required_secrets[job] : "${job}/${setting}"]]), var.more_secrets, keys(var.existing_secrets))
-  made_secrets = setsubtract(local.secrets, keys(var.existing_secrets))
 }

@@ -1,18 +1,32 @@
 # Secrets by name. The functions read them when they run; their values are in neither plan nor state.
 
 locals {
-  existing_arns = { for secret, arn in var.existing_secrets : secret => split("#", arn)[0] }
-  made_arns     = { for secret, made in aws_secretsmanager_secret.setting : secret => made.arn }
+  required_secrets = {
+    sync-job     = ["CLOUDFLARE_API_TOKEN", "CONFIDENCE_CLIENT_SECRET"]
+    log-consumer = ["CLOUDFLARE_API_TOKEN", "DATABASE_PASSWORD"]
+  }
+  secrets = setunion(
+    flatten([for job in local.jobs : [for setting in local.required_secrets[job] : "${job}/${setting}"]]),
+    var.more_secrets,
+    keys(var.existing_secrets),
+  )
+  made_secrets = setsubtract(local.secrets, keys(var.existing_secrets))
 
-  # ARNs that a job's role may read, and the references that stand in its environment: by job.
-  secret_arns = {
-    for job in local.jobs : job => [for secret in local.secrets : merge(local.made_arns, local.existing_arns)[secret] if startswith(secret, "${job}/")]
+  # Which secret is which setting of a job. Both jobs know the client's.
+  secrets_of = {
+    sync-job = { for secret in local.secrets : trimprefix(secret, "sync-job/") => secret if startswith(secret, "sync-job/") }
+    log-consumer = merge(
+      var.forward ? { CONFIDENCE_CLIENT_SECRET = "sync-job/CONFIDENCE_CLIENT_SECRET" } : {},
+      { for secret in local.secrets : trimprefix(secret, "log-consumer/") => secret if startswith(secret, "log-consumer/") },
+    )
   }
+  references = merge({ for secret, made in aws_secretsmanager_secret.setting : secret => made.arn }, var.existing_secrets)
+
+  # What stands in a job's environment, and what its role may read: the latter without a JSON key.
   secret_references = {
-    for job in local.jobs : job => {
-      for secret in local.secrets : trimprefix(secret, "${job}/") => merge(local.made_arns, var.existing_secrets)[secret] if startswith(secret, "${job}/")
-    }
+    for job in local.jobs : job => { for setting, secret in local.secrets_of[job] : setting => local.references[secret] }
   }
+  secret_arns = { for job in local.jobs : job => distinct([for reference in values(local.secret_references[job]) : split("#", reference)[0]]) }
 }
 
 resource "aws_secretsmanager_secret" "setting" {

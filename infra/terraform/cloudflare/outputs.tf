@@ -18,3 +18,8 @@ output "api_tokens" {
   value       = { for job, token in cloudflare_account_token.job : job => token.value }
   sensitive   = true
 }
+
+output "api_token_versions" {
+  description = "A number by job that changes with its token, for `secret_versions`: a token that was made anew is written anew."
+  value       = { for job, token in cloudflare_account_token.job : job => parseint(substr(sha256(token.id), 0, 12), 16) }
+}
