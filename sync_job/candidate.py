@@ -28,13 +28,15 @@ class RollbackError(FlagedgeError):
 class Candidate:
     """A state that may be deployed. `rolled_back_from` is "" unless it replaces one that the CDN still serves.
 
-    `previous_etag` is of the state that was live before it, None where that is to be found out when it is archived.
+    `previous_etag` is of the state that was live before it, None where that is to be found out when it is archived;
+    `is_archived` says that it lies there as it should.
     """
 
     decoded: DecodedState = field(repr=False)
     etag: str
     rolled_back_from: str = ""
     previous_etag: str | None = None
+    is_archived: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,7 +70,9 @@ class Chooser:
 
     def find_earlier(self, served: LiveWorker, etag: str) -> Candidate:
         """The state to roll back to, by default the one before what is served. Raises RollbackError, ArchiveError."""
-        archive = self._require_archive()
+        if self.archive is None:
+            raise NoArchiveError
+        archive = self.archive
         if not served.etag:
             raise RollbackError("there is nothing to roll back: no state of ours is live")
         etag = etag or archive.load(served.etag).previous_etag
@@ -94,22 +98,13 @@ class Chooser:
 
     def _find_live(self, live: LiveWorker) -> Candidate | None:
         """The live state from the archive; None where that has it not and the CDN has it, too."""
-        try:
-            kept = self._require_archive().load(live.etag)
-        except ArchiveError as error:
-            if live.rolled_back_from:
-                raise ArchiveError(
-                    f"{error.message}, and the Worker is rolled back to that state",
-                    hint="Mend the archive, or `sync-job rollback --clear` to go on with what the CDN serves",
-                ) from error
-            _log.info("state.not_in_archive", reason=error.message)
-            return None
-        return Candidate(kept.decoded, kept.etag, live.rolled_back_from, kept.previous_etag)
-
-    def _require_archive(self) -> Archive:
-        if self.archive is None:
-            raise NoArchiveError
-        return self.archive
+        again = find_archived(self.archive, live)
+        if again is None and live.rolled_back_from:
+            raise ArchiveError(
+                f"the Worker is rolled back to state {live.etag}, and the archive does not have it any more",
+                hint="Mend the archive, or `sync-job rollback --clear` to go on with what the CDN serves",
+            )
+        return again
 
 
 def find_archived(archive: Archive | None, live: LiveWorker) -> Candidate | None:
@@ -119,18 +114,18 @@ def find_archived(archive: Archive | None, live: LiveWorker) -> Candidate | None
     try:
         kept = archive.load(live.etag)
     except ArchiveError as error:
-        _log.info("state.not_in_archive", reason=error.message)
+        _log.info("state.not_in_archive", reason=str(error))
         return None
-    return Candidate(kept.decoded, kept.etag, live.rolled_back_from, kept.previous_etag)
+    return Candidate(kept.decoded, kept.etag, live.rolled_back_from, kept.previous_etag, is_archived=True)
 
 
 def keep(archive: Archive, candidate: Candidate, *, served_etag: str) -> bool:
     """Archive a state that is about to replace what is served; False if it lies there already. Raises ArchiveError.
 
-    What is deployed once more keeps its predecessor; what was rolled back to is the newest again.
+    What was rolled back to is the newest again, and keeps its predecessor.
     """
     etag, previous_etag = candidate.etag, candidate.previous_etag
-    if etag == served_etag and (previous_etag is not None or archive.store.read(etag) is not None):
+    if candidate.is_archived or (etag == served_etag and archive.store.read(etag) is not None):
         return False
     if previous_etag is None:
         previous_etag = "" if etag == served_etag else served_etag

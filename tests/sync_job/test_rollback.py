@@ -7,6 +7,7 @@ import json
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
+from urllib.parse import quote
 
 import httpx
 import pytest
@@ -182,7 +183,7 @@ def test_a_rollback_whose_state_is_lost_says_so(history: History) -> None:
     history.run("rollback")
     for file in history.archive.rglob("*.state"):
         file.write_bytes(file.read_bytes()[:-1])
-    assert "is damaged, and the Worker is rolled back to that state" in history.fail("run", **ORIGIN)
+    assert "and the archive does not have it any more" in history.fail("run", **ORIGIN)
     history.run("rollback", "--clear", **ORIGIN)
     assert history.served() == "second"
 
@@ -213,11 +214,17 @@ def test_a_rollback_is_proved(history: History, monkeypatch: pytest.MonkeyPatch)
 
 
 def test_after_a_version_that_was_refused(history: History, monkeypatch: pytest.MonkeyPatch) -> None:
-    """What is rolled back is what is served, not what was uploaded last; the refused state is tried again."""
+    """What is rolled back is what is served, not what was uploaded last; the refused state is tried again, from the
+    archive, where it lies already.
+    """
     wrong = compile_plan(decode_state(FIRST), etag=ETAGS["third"])
     monkeypatch.setattr(compiler, "compile_plan", lambda *_, **__: wrong)
     history.publish(THIRD)
     assert "by the official resolver" in history.fail("run", PROBE_URL=history.sync.operator.edge.worker_url(WORKER))
+    [kept] = history.archive.rglob(f"{quote(ETAGS['third'], safe='')}.state")
+    written_at_ns = kept.stat().st_mtime_ns
+    assert "by the official resolver" in history.fail("run", PROBE_URL=history.sync.operator.edge.worker_url(WORKER))
+    assert kept.stat().st_mtime_ns == written_at_ns
     monkeypatch.undo()
     result = history.run("rollback")
     assert (result["etag"], result["previous_etag"], result["rolled_back_from"]) == (
