@@ -18,7 +18,7 @@ from flagedge.wire import state_pb2
 from sync_job.alert import send_alert
 from sync_job.allocations import allocate_shares
 from sync_job.archive_store import ArchiveError
-from sync_job.blast import BlastRadiusError, check_impact, measure_impact
+from sync_job.blast import BlastRadiusError, check_impact, how_to_approve, measure_impact
 from sync_job.decode import DecodedState
 from sync_job.diff import diff_states
 from sync_job.findings import StateError
@@ -119,7 +119,7 @@ class Audit:
         if previous is None:
             raise BlastRadiusError(
                 f"nobody knows how much state {target.etag} would change: the archive does not have the live one",
-                hint=f"What is live stays live. `sync-job run --approve '{target.etag}'` lets it through",
+                hint=f"What is live stays live. Once you are sure, {how_to_approve(target.etag)}",
             )
         check_impact(measure_impact(previous, target.decoded), limit=limit, etag=target.etag)
 

@@ -15,6 +15,7 @@ from __future__ import annotations
 import hashlib
 import json
 import math
+import shlex
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -126,8 +127,13 @@ def check_impact(impacts: Iterable[FlagImpact], *, limit: float, etag: str) -> N
         shares = listed(f"{short(impact.flag)} for {impact.to_text()}" for impact in over)
         raise BlastRadiusError(
             f"state {etag} would change {shares}, and MAX_BLAST_RADIUS is {100 * limit:g} %",
-            hint=f"What is live stays live. See `sync-job diff`; `sync-job run --approve '{etag}'` lets it through",
+            hint=f"What is live stays live. See `sync-job diff`; {how_to_approve(etag)}",
         )
+
+
+def how_to_approve(etag: str) -> str:
+    """Words for a hint."""
+    return f"`sync-job run --approve {shlex.quote(etag.strip(chr(34)))}` lets this very state through"
 
 
 def changed_flags(old: DecodedState, new: DecodedState) -> set[str]:

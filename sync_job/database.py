@@ -15,6 +15,7 @@ from flagedge.errors import LocalError
 
 SEEN_UNITS_MAX = 20_000
 """Per flag; drawn by their hash, so that the same ones come again."""
+_HASHED = "select count(*) from duckdb_tables() where table_name = 'hash_keys' and estimated_size > 0"
 _SEEN_UNITS = """
     select flag, client_credential, coalesce(targeting_key_selector, ''), targeting_key
     from (
@@ -39,9 +40,17 @@ _CHANGES = """
 
 
 def read_seen_units(database: Path) -> dict[str, list[tuple[str, str, str]]]:
-    """By flag: client credential, targeting key selector and targeting key of the units that were given it."""
+    """By flag: client credential, targeting key selector and targeting key of the units that were given it.
+
+    Raises LocalError also where units were hashed: no rule can be asked for what a unit was.
+    """
     seen: dict[str, list[tuple[str, str, str]]] = {}
     with _open(database) as connection:
+        if connection.execute(_HASHED).fetchone() != (0,):
+            raise LocalError(
+                f"the database {database} holds hashes of units, and rules ask for the units themselves",
+                hint="Leave --database out: made-up units are asked for in any case",
+            )
         for flag, *unit in connection.execute(_SEEN_UNITS, [SEEN_UNITS_MAX]).fetchall():
             seen.setdefault(flag, []).append(tuple(unit))
     return seen

@@ -102,7 +102,7 @@ def diff_overrides(old: Iterable[Override], new: Iterable[Override]) -> tuple[Ch
         was, now = olds.get(flag), news.get(flag)
         if was != now:
             kind: ChangeKind = "changed" if was and now else "added" if now else "removed"
-            text = f"override: {now.to_text()}" if now else "override ends"
+            text = f"override: {now.describe()}" if now else "override ends"
             old_json, new_json = (each.to_json() if each else None for each in (was, now))
             changes.append(Change(flag, "", "override", kind, old_json, new_json, text))
     return tuple(changes)

@@ -44,13 +44,17 @@ class Override:
 
     def to_text(self) -> str:
         """For people."""
+        return f"{_short(self.flag)}: {self.describe()}"
+
+    def describe(self) -> str:
+        """For people, who know the flag already."""
         what = f"variant {_short(self.variant)}" if self.variant else "off, the caller's default"
         until = (
             f"until {datetime.fromtimestamp(self.until_s, UTC).isoformat()}" if self.until_s else "until it is cleared"
         )
         by = f" by {self.actor}" if self.actor else ""
         since = datetime.fromtimestamp(self.since_s, UTC).isoformat()
-        return f"{_short(self.flag)}: {what}, {until}, since {since}{by}: {self.why}"
+        return f"{what}, {until}, since {since}{by}: {self.why}"
 
     def to_json(self) -> dict[str, Any]:
         return asdict(self)

@@ -179,7 +179,7 @@ def test_the_limit() -> None:
         check_impact(impacts, limit=0.3, etag='"e"')
     assert "a for 30.1 % of 1,000 units" in str(error.value)
     assert " b for" not in str(error.value)
-    assert "sync-job run --approve '\"e\"'" in str(error.value)
+    assert "`sync-job run --approve e` lets this very state through" in str(error.value)
 
 
 def test_a_share_of_nothing() -> None:
