@@ -67,7 +67,15 @@ proto: $(PYTHON_READY) ## regenerate flagedge/wire from proto/
 lock: $(PYTHON_READY) ## renew the hashed requirements and the npm lock file
 	$(BIN)/uv pip compile -q --upgrade --universal --generate-hashes --no-annotate --no-emit-index-url \
 		--no-emit-find-links --custom-compile-command "make lock" --python-version 3.11 \
-		pyproject.toml -o requirements/run.txt
+		pyproject.toml --extra gate --extra aws --extra lake -o requirements/run.txt
+	$(BIN)/uv pip compile -q --upgrade --universal --generate-hashes --no-annotate --no-emit-index-url \
+		--no-emit-find-links --custom-compile-command "make lock" --python-version 3.11 -c requirements/run.txt \
+		--excludes requirements/function-sync-job-excludes.txt pyproject.toml --extra gate --extra aws \
+		-o requirements/function-sync-job.txt
+	$(BIN)/uv pip compile -q --upgrade --universal --generate-hashes --no-annotate --no-emit-index-url \
+		--no-emit-find-links --custom-compile-command "make lock" --python-version 3.11 -c requirements/run.txt \
+		--excludes requirements/function-log-consumer-excludes.txt pyproject.toml --extra lake --extra aws \
+		-o requirements/function-log-consumer.txt
 	$(BIN)/uv pip compile -q --upgrade --universal --generate-hashes --no-annotate --no-emit-index-url \
 		--no-emit-find-links --custom-compile-command "make lock" --python-version 3.11 \
 		pyproject.toml --extra dev -o requirements/dev.txt

@@ -59,10 +59,14 @@ class Break:
 
 @dataclass
 class Aws:
-    """`calls` are what was asked since the start: S3's methods, other services' operations, and the region."""
+    """`calls` are what was asked since the start: S3's methods, other services' operations, and the region.
+
+    `paths` are their paths with the query, in the same order.
+    """
 
     moto_port: int
     calls: list[tuple[str, str]] = field(default_factory=list)
+    paths: list[str] = field(default_factory=list)
     breaks: list[tuple[str, Break]] = field(default_factory=list)
     clients: dict[tuple[str, str], Any] = field(default_factory=dict, repr=False)
     url: str = ""
@@ -166,6 +170,7 @@ class Handler(BaseHTTPRequestHandler):
         operation = target.rpartition(".")[2] or self.command
         _, _, region, *_ = self.headers["authorization"].split("/")  # the scope: key, day, region, service
         self.aws.calls.append((operation, region))
+        self.aws.paths.append(self.path)
         broken = self.aws.next_break(operation)
         if broken is None or broken.done:
             headers = {key: value for key, value in self.headers.items() if key.lower() != "expect"}

@@ -9,7 +9,10 @@ from typing import Any
 import pytest
 
 sys.path.insert(0, str(Path(__file__).parent))
+from artefacts import build, unpack
 from terraform_run import Terraform
+
+from infra.package import Artefact
 
 ACCOUNT_ID = "0123456789abcdef0123456789abcdef"
 CLIENT_SECRET = "a-secret-that-nobody-is-to-find"
@@ -56,3 +59,15 @@ def root(tmp_path_factory: pytest.TempPathFactory) -> Terraform:
 def applied(root: Terraform, variables: dict[str, Any]) -> dict[str, dict[str, Any]]:
     """Attributes by address of everything that the root module makes."""
     return root.apply(**variables)
+
+
+@pytest.fixture(scope="session")
+def artefacts(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Artefact]:
+    """Both functions' zips, for this machine's Python."""
+    return build(tmp_path_factory.mktemp("artefacts"))
+
+
+@pytest.fixture(scope="session")
+def unpacked(artefacts: dict[str, Artefact], tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
+    """Folders that hold a zip's files and nothing else, by job."""
+    return {job: unpack(artefact, tmp_path_factory.mktemp(job)) for job, artefact in artefacts.items()}
