@@ -68,8 +68,11 @@ class Chooser:
             return None
         return self._find_live(live) or self._decode(fetched or self.fetch())
 
-    def find_earlier(self, served: LiveWorker, etag: str) -> Candidate:
-        """The state to roll back to, by default the one before what is served. Raises RollbackError, ArchiveError."""
+    def find_earlier(self, served: LiveWorker, etag: str, *, may_stay: bool) -> Candidate | None:
+        """The state to roll back to, by default the one before what is served; None where that is done.
+
+        Raises RollbackError, ArchiveError.
+        """
         if self.archive is None:
             raise NoArchiveError
         archive = self.archive
@@ -81,8 +84,8 @@ class Chooser:
                 f"the archive does not know what was live before state {served.etag}", hint="Name a state with --to"
             )
         kept = archive.load(etag)
-        if kept.etag == served.etag:
-            raise RollbackError(f"state {served.etag} is what is live", hint="Name another one with --to")
+        if kept.etag == served.etag and may_stay:
+            return None
         over = "" if kept.etag == served.known_etag else served.known_etag
         return Candidate(kept.decoded, kept.etag, over, kept.previous_etag)
 

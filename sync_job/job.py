@@ -230,8 +230,9 @@ class _Run:
         from sync_job.candidate import Chooser  # noqa: PLC0415
 
         chooser = Chooser(find_state_url(self.settings), self.settings.state_key, found.archive)
-        if self.options.rollback_to is not None:
-            return chooser.find_earlier(found.served, self.options.rollback_to)
+        if self.options.rollback_to is not None and not is_due:
+            may_stay = self._may_stay(found.live)
+            return chooser.find_earlier(found.served, self.options.rollback_to, may_stay=may_stay)
         live = found.live
         # Whoever breaks the glass does not want a new state along with it.
         if self.options.overrides is not None and (again := self._choose_live(found)):

@@ -19,10 +19,12 @@ from sync_job.job import RunOptions
 from sync_job.token_keys import FIRST_NAME
 
 STATES = {"old": shop.shop_payload(), "new": shop.changed_shop_payload()}
+ETAGS = {name: f'"{hashlib.sha256(state).hexdigest()}"' for name, state in STATES.items()}
 CONTEXTS = list(shop.visitors(10))
 
 
 _PLAIN = RunOptions()
+_BACK = RunOptions(rollback_to=ETAGS["old"])
 
 
 @dataclass
@@ -58,6 +60,8 @@ class Ground:
             site = self.new_site()
             site.publish(STATES["old"])
             site.run()
+        if "STATE_ROLLED_BACK_FROM" in site.bound_texts():
+            site.run(RunOptions(resume=True))
         return site
 
 
@@ -114,6 +118,13 @@ def _key_to_rotate(ground: Ground) -> Case:
     return Case(site, ("old",), token_key=_bound_key(site))
 
 
+def _state_to_roll_back(ground: Ground) -> Case:
+    site = ground.take_standing()
+    site.publish(STATES["new"])
+    site.run()
+    return Case(site, ("new", "old"), token_key=_bound_key(site))
+
+
 def _official_account(ground: Ground) -> Case:
     site = ground.new_site()
     site.publish(STATES["new"])
@@ -124,7 +135,7 @@ def _official_account(ground: Ground) -> Case:
 
 def _live_state(site: Site) -> str:
     etag = site.bound_texts()["RESOLVER_STATE_ETAG"]
-    return next(name for name, state in STATES.items() if etag == f'"{hashlib.sha256(state).hexdigest()}"')
+    return next(name for name, known in ETAGS.items() if etag == known)
 
 
 def _bound_key(site: Site) -> str:
@@ -136,6 +147,7 @@ SCENARIOS = [
     Scenario("changed state", _changed_state, stays=True),
     Scenario("nothing new", _nothing_new, stays=True),
     Scenario("rotation", _key_to_rotate, ("keys", "rotate"), RunOptions(rotate_key=True)),
+    Scenario("rollback", _state_to_roll_back, ("rollback", "--to", ETAGS["old"]), _BACK, again=_BACK, stays=True),
     Scenario("takeover", _official_account, ("run", "--adopt"), RunOptions(adopt=True), again=RunOptions(adopt=True)),
 ]
 

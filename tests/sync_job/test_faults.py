@@ -1,8 +1,8 @@
 """Whatever happens to a run, one more plain run makes everything right, and nobody who asks the Worker notices.
 
-For each way to run (a first deployment, a changed state, nothing new, a rotated key, a takeover from the official
-deployer) an undisturbed run is made first; then, for each call that it made of Cloudflare's API and of the CDN, one in
-which that call fails in some way, and one that is killed there. Afterwards the account is compared with the
+For each way to run (a first deployment, a changed state, nothing new, a rotated key, a rollback, a takeover from the
+official deployer) an undisturbed run is made first; then, for each call that it made of Cloudflare's API and of the
+CDN, one in which that call fails in some way, and one that is killed there. Afterwards the account is compared with the
 undisturbed one, every token key that any version had included; a visitor resolves and applies all the while.
 
 FAULT_MATRIX=full runs the whole product. The default draws for each call one way to fail (FAULT_MATRIX=<number> draws

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import gzip
 import json
 import logging
 import time
@@ -132,6 +133,8 @@ def live_a_life(sync: Sync, folder: Path) -> list[str]:
     sync.resolve(visitor_id="v")
     publish(sync, shop.changed_shop_payload())
     run("run", "--json")
+    run("rollback")
+    run("rollback", "--clear")
     run("run", "--force")
     without_key = {"RESOLVE_TOKEN_ENCRYPTION_KEY": ""}
     run("keys", "rotate", **without_key)
@@ -181,8 +184,11 @@ def test_nothing_is_left_anywhere(secretive: Sync, tmp_path: Path, caplog: pytes
         "queue": str(account.store.db.execute("select fragment from message_bodies").fetchall()),
         "urls": json.dumps(secretive.operator.edge.take_requests()),
     }
-    for kept in (folder / "blobs", folder / "logs", folder / "run", output, Path.home()):
+    states = list((folder / "states").rglob("*.state"))
+    assert len(states) == 2
+    for kept in (folder / "blobs", folder / "logs", folder / "run", folder / "states", output, Path.home()):
         places |= {str(path): path.read_bytes() for path in kept.rglob("*") if path.is_file()}
+    places |= {f"{path}, unpacked": gzip.decompress(path.read_bytes().split(b"\n", 2)[2]) for path in states}
     assert len(places) > 15
     assert {place: found for place, data in places.items() if (found := find_secrets(data, made_keys))} == {}
 
