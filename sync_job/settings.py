@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import dataclass, field
 from urllib.parse import urlsplit
 
@@ -171,7 +172,7 @@ def _sync(reader: SettingsReader) -> SyncSettings:
         archive_retention_days=reader.whole_number(
             "ARCHIVE_RETENTION_DAYS", ARCHIVE_RETENTION_DAYS, low=1, high=36_500
         ),
-        max_blast_radius=reader.parsed("MAX_BLAST_RADIUS", _parse_share, None, "a share such as 0.2 or 20%"),
+        max_blast_radius=_max_blast_radius(reader),
         alert_url=_alert_url(reader),
         webhook_secret=reader.secret("WEBHOOK_SECRET"),
         probe=reader.choice("PROBE", "on", ("on", "off")) == "on",
@@ -241,6 +242,14 @@ def _archive(reader: SettingsReader) -> str:
         for problem in exc.problems:
             reader.problem(f"STATE_ARCHIVE: {problem}")
     return where
+
+
+def _max_blast_radius(reader: SettingsReader) -> float | None:
+    limit = reader.parsed("MAX_BLAST_RADIUS", _parse_share, None, "a share such as 0.2 or 20%")
+    with suppress(SettingsError):  # told already
+        if limit is not None and open_store(reader.text("STATE_ARCHIVE")) is None:
+            reader.problem("MAX_BLAST_RADIUS compares with the live state, which STATE_ARCHIVE has to keep")
+    return limit
 
 
 def _parse_share(text: str) -> float:

@@ -40,7 +40,8 @@ def test_readme_names_no_setting_that_nobody_reads() -> None:
 @pytest.mark.parametrize(
     ("command", "subcommands"),
     [
-        ("sync-job", ["run", "rollback", "status", "settings", "keys", "explain", "types", "build"]),
+        ("sync-job", ["run", "rollback", "override", "status", "diff", "history", "explain"]),
+        ("sync-job", ["settings", "keys", "types", "build"]),
         ("log-consumer", ["drain", "sql"]),
         ("local-edge", ["up", "serve"]),
     ],

@@ -425,12 +425,13 @@ def test_nothing_to_read_history_from(live: Sync) -> None:
     [
         ("MAX_BLAST_RADIUS", "20", "MAX_BLAST_RADIUS must be a share such as 0.2 or 20%"),
         ("MAX_BLAST_RADIUS", "nan", "MAX_BLAST_RADIUS must be a share such as 0.2 or 20%"),
+        ("STATE_ARCHIVE", "off", "MAX_BLAST_RADIUS compares with the live state, which STATE_ARCHIVE has to keep"),
         ("ALERT_WEBHOOK_URL", "hooks.example/secret", "ALERT_WEBHOOK_URL must be an http(s) URL"),
     ],
 )
 def test_wrong_settings(sync: Sync, name: str, value: str, says: str) -> None:
     """Exit 2; a webhook's URL is a secret and is not shown."""
-    code, out, err = sync.run(**{name: value})
+    code, out, err = sync.run(**{"MAX_BLAST_RADIUS": "1", name: value})
     assert code == 2
     assert says in err
     assert "hooks.example" not in out + err
