@@ -1,7 +1,8 @@
 """`make bench-sync`: runs of sync_job as whole processes against an account on loopback; docs/benchmarks.md explains.
 
 Unchanged: all that most scheduled runs do, beside a process that imports httpx and structlog. Changed: from the moment
-that a new state is published until the Worker answers by it. Large: a state of 5,000 flags and 20 MB, compiled.
+that a new state is published until the Worker answers by it. Override: from the start of the command until then.
+Large: a state of 5,000 flags and 20 MB, compiled.
 """
 
 from __future__ import annotations
@@ -135,6 +136,40 @@ def show_changed(name: str, shell: Shell, edge: LocalEdge, draw: random.Random, 
     yield Figure(f"{name}, to its end", median(to_end), "s")
 
 
+def show_override(name: str, shell: Shell, edge: LocalEdge, rounds: int) -> Iterator[Figure]:
+    """Break-glass: a flag switched off and on again, each until a resolve is answered so."""
+    secret, settings = shell.environ["CONFIDENCE_CLIENT_SECRET"], {"CLOUDFLARE_ACCOUNT_ID": edge.edge.account_id}
+    to_answer: list[float] = []
+    with httpx.Client(base_url=edge.worker_url(WORKER), timeout=10) as http:
+        flag = min(_resolved_flags(http, secret))
+        for number in range(2 * rounds):
+            is_set = number % 2 == 0
+            how = ["--off", "--why", "bench"] if is_set else ["--clear"]
+            edge.take_requests()
+            began = time.perf_counter()
+            with subprocess.Popen(
+                [COMMAND, "override", flag, *how],
+                env=shell.environ | settings,
+                stdout=subprocess.DEVNULL,
+                stderr=subprocess.DEVNULL,
+            ) as process:
+                while _is_overridden(http, secret, flag) != is_set:
+                    assert process.poll() in {None, 0}
+                    time.sleep(POLL_S)
+                to_answer.append(time.perf_counter() - began)
+            assert process.returncode == 0
+            calls = [call for call in edge.take_requests() if call["path"].startswith("/client/")]
+    note = f"{min(to_answer):.2f} to {max(to_answer):.2f}"
+    yield Figure(f"{name}, to new answer", median(to_answer), "s", at_most=2, note=note)
+    yield Figure(f"{name}, API calls", len(calls), "")
+
+
+def _is_overridden(http: httpx.Client, secret: str, flag: str) -> bool:
+    body = {"clientSecret": secret, "flags": [flag], "evaluationContext": {"visitor_id": "v"}, "apply": True}
+    [answer] = http.post("/v1/flags:resolve", json=body).raise_for_status().json()["resolvedFlags"]
+    return str(answer.get("assignmentOrigin", "")).endswith("/rules/override")
+
+
 def _resolved_flags(http: httpx.Client, secret: str) -> set[str]:
     """The names of the flags; no two states have one in common."""
     body = {"clientSecret": secret, "evaluationContext": {"visitor_id": "v"}, "apply": True}
@@ -177,6 +212,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
             show_unchanged(shell, edge, options.rounds),
             show_changed("changed run", proving, edge, draw, rounds=options.rounds),
             show_changed("changed run, unproved", shell, edge, draw, rounds=options.rounds),
+            show_override("override", proving, edge, options.rounds),
+            show_override("override, unproved", shell, edge, options.rounds),
             show_large(shell, edge, draw, Path(directory)),
         ):
             for figure in figures:

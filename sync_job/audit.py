@@ -91,7 +91,9 @@ class Audit:
     def tell(self, refusal: FlagedgeError, target: OverriddenState) -> None:
         """Record a refusal and tell people, once."""
         tag = told_tag(target.etag, type(refusal).__name__)
-        if tag in self.live.told_tags:
+        # Before there is a Worker nobody waits for anything, and nothing could remember who was told.
+        is_marked = self.live.exists or isinstance(refusal, GateError)
+        if tag in self.live.told_tags or not is_marked:
             return
         try:
             outcome: Outcome = "returned" if isinstance(refusal, ReturnedError) else "refused"
@@ -100,7 +102,7 @@ class Audit:
             record_id = derive_record_id(self._name, tag, self.served.etag, self.served.occasion.record_id)
             is_recorded = self._publish(record_id, deployment, target)
             is_sent = send_alert(self.settings.alert_url, self._notice(refusal, outcome, target.etag))
-            if is_recorded and is_sent and self.live.exists:
+            if is_recorded and is_sent:
                 self._mark_told(refusal, tag)
         except Exception as error:  # noqa: BLE001 (the refusal is what the run ends with)
             _log.warning("refusal.untold", error=str(error))

@@ -305,6 +305,19 @@ def test_a_state_with_findings_is_told_of(live: Sync, hook: Webhook) -> None:
     assert live.run()[0] == 0
 
 
+def test_before_there_is_a_worker(sync: Sync, hook: Webhook, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A first state with findings is its operator's; a first version that the gate refuses is told of once."""
+    sync.operator.environ["ALERT_WEBHOOK_URL"] = hook.url
+    assert sync.run(CONFIDENCE_CLIENT_SECRET="another")[0] == 1
+    assert not [call for call in sync.requests() if not call.startswith("GET")]
+    assert hook.texts == []
+    monkeypatch.setattr(Gate.__init__, "__defaults__", (1, 0.2, None, lambda _: None))
+    for _ in range(2):
+        assert sync.run(PROBE_URL="http://127.0.0.1:9")[0] == 1
+    [text] = hook.texts
+    assert "No state is live." in text
+
+
 def test_the_gate_s_refusal_is_told_of(live: Sync, hook: Webhook, monkeypatch: pytest.MonkeyPatch) -> None:
     """The gate says no at every run, and people hear of it once; what is deployed later is told as it is."""
     monkeypatch.setattr(Gate.__init__, "__defaults__", (20, 1.5, None, lambda _: None))
