@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field
 from datetime import UTC, datetime
 from typing import Any
 
@@ -30,6 +31,8 @@ class Status:
     age_s: float | None = None
     versions: tuple[tuple[str, float], ...] = ()
     """Version ids and their shares of the traffic in percent."""
+    worker_versions: Mapping[str, str] = field(default_factory=dict)
+    """By version id, the flagedge that uploaded it."""
     token_keys: tuple[TokenKey, ...] = ()
     """Oldest first; the last one seals."""
     queue_name: str = ""
@@ -49,7 +52,8 @@ def read_status(settings: SyncSettings, api: WorkersApi, *, now: datetime | None
     deployment = api.get_deployment(name)
     if deployment is None or not deployment.percentages:
         return Status(name, is_deployed=False, **queue)
-    live = describe_worker(api.get_version_bindings(name, deployment.live_version_id))
+    served = {each: describe_worker(api.get_version_bindings(name, each)) for each in deployment.percentages}
+    live = served[deployment.live_version_id]
     return Status(
         name,
         is_deployed=True,
@@ -61,6 +65,7 @@ def read_status(settings: SyncSettings, api: WorkersApi, *, now: datetime | None
         deployed_at=deployment.created_at,
         age_s=_age_s(deployment.created_at, now),
         versions=tuple(deployment.percentages.items()),
+        worker_versions={version_id: each.version for version_id, each in served.items()},
         token_keys=live.token_keys,
         **queue,
     )
@@ -70,12 +75,15 @@ def format_status(status: Status) -> str:
     """For people."""
     lines = [f"worker        {status.worker_name}" + ("" if status.is_deployed else " (not deployed)")]
     if status.is_deployed:
-        shares = ", ".join(f"{version_id} ({share:g} %)" for version_id, share in status.versions)
+        shares = ", ".join(
+            f"{version_id} ({share:g} %, by flagedge {status.worker_versions[version_id] or '(somebody else)'})"
+            for version_id, share in status.versions
+        )
         account = f", account {status.state_account}" if status.state_account else ""
         age = _describe_age(status.age_s)
         lines += [
             f"state         {status.etag or '(none of ours)'}{account}",
-            f"deployed      {status.deployed_at}, {age} ago, by flagedge {status.worker_version or '(somebody else)'}",
+            f"deployed      {status.deployed_at}, {age} ago",
             f"versions      {shares}",
         ]
         if status.rolled_back_from:

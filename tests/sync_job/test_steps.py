@@ -80,7 +80,9 @@ def test_code_goes_in_steps(upgraded: Sync) -> None:
         assert (result["outcome"], result["share"], shares(upgraded)) == ("deployed", 5, {OLD: 95, NEW: 5})
         result = run(upgraded)
         assert (result["outcome"], result["share"], shares(upgraded)) == ("stepped", 25, {OLD: 75, NEW: 25})
-        assert "(75 %)" in upgraded.command("status")[1]
+        told = upgraded.command("status")[1]
+        assert f"(75 %, by flagedge {OLD})" in told
+        assert f"(25 %, by flagedge {NEW})" in told
         assert run(upgraded)["share"] == 100
         assert shares(upgraded) == {NEW: 100}
     assert not watch.wrong
