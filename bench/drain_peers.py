@@ -17,7 +17,8 @@ from typing import Any
 from flagedge.cloudflare import Cloudflare
 from flagedge.settings import Secret
 from log_consumer.ack import Acker
-from log_consumer.load import ROW_TABLES, clear_stage, make_stage, read_sql
+from log_consumer.databases import parse_database
+from log_consumer.load import ROW_TABLES, clear_stage, make_stage, read_sql, tables_of
 from log_consumer.pull import Puller
 from log_consumer.settings import Settings
 from log_consumer.store import Store
@@ -76,24 +77,32 @@ def pull_and_ack(api_url: str, account_id: str, queue_id: str) -> dict[str, int]
     return {"ledger": message_count}
 
 
-def read_json_into_tables(database: str, files: Sequence[Path]) -> dict[str, int]:
+def read_json_into_tables(database: str, form: str, files: Sequence[Path]) -> dict[str, int]:
     """One message a line, one transaction a file: the same decoding and the same tables, and nothing else."""
     rows = dict.fromkeys([*ROW_TABLES, "ledger"], 0)
-    with Store(database) as store:
+    with Store(parse_database(database)) as store:
         make_stage(store.connection)
-        keys = "select column_name, data_type from duckdb_columns() where table_name = 'decoded' and column_index > 5"
-        columns = dict(store.connection.execute(keys).fetchall())
-        read = (
-            "insert into decoded select row_number() over (), '', '', 0, true, * "
-            f"from read_json($1, format = 'newline_delimited', columns = {columns})"
-        )
+        columns = _columns_of(store, form)
+        lines = f"read_json($1, format = 'newline_delimited', columns = {columns})"
+        value = "lines as upstream, lines.flagAssigned[1].resolveId as digest" if form == "upstream" else "lines.*"
+        read = f"insert into decoded by name select row_number() over () as delivery, '{form}' as form, {value} "
+        loadable = {"flag_log": "loadable", "upstream": "loadable_upstream"}[form]
         for file in files:
             clear_stage(store.connection)
-            store.connection.execute(read, [str(file)])
+            store.connection.execute(f"{read} from {lines} as lines", [str(file)])
             with store.transaction(merge=False) as connection:
-                enter = "insert into ledger (isolate, seq, sent_at) select isolate, seq, sent_at from loadable"
-                statements = {"ledger": enter} | {table: read_sql(table) for table in ROW_TABLES}
+                enter = f"insert into ledger (isolate, seq, sent_at) select isolate, seq, sent_at from {loadable}"
+                statements = {"ledger": enter} | {table: read_sql(f"{form}/{table}") for table in tables_of(form)}
                 for table, statement in statements.items():
                     ((count,),) = connection.execute(statement).fetchall()
                     rows[table] += count
     return rows
+
+
+def _columns_of(store: Store, form: str) -> dict[str, str]:
+    """The keys of a message and their types, as the stage has them."""
+    if form == "upstream":
+        described = "describe select unnest(decode_upstream('{}'))"
+    else:
+        described = "describe select unnest(decode_message('{}'))"
+    return {name: kind for name, kind, *_ in store.connection.execute(described).fetchall()}

@@ -13,6 +13,8 @@ from dataclasses import dataclass
 
 from messages import AT_MS, Decided, Fallthrough, Request, body, decided, no_match, request
 
+from log_consumer.rebuild import read_message
+
 ISOLATE_COUNT = 40
 TEMPLATE_COUNT = 64
 COUNTRIES = ("SE", "DE", "US")
@@ -27,6 +29,7 @@ class Shape:
     name: str
     request_count: int
     flag_count: int
+    form: str = "flag_log"  # as log_consumer/load.py has it
 
     @property
     def exposure_count(self) -> int:
@@ -38,6 +41,9 @@ SHAPES = (
     Shape("14 exposures", 1, 14),
     Shape("50 exposures", 5, 10),
     Shape("50 exposures of one request", 1, 50),
+    Shape("upstream, 3 exposures", 1, 3, "upstream"),
+    Shape("upstream, 14 exposures", 1, 14, "upstream"),
+    Shape("upstream, 50 exposures", 1, 50, "upstream"),
 )
 
 
@@ -55,15 +61,17 @@ def make_messages(shape: Shape, count: int, draw: random.Random) -> Iterator[str
 
 
 def _make_template(shape: Shape, number: int) -> str:
+    """A message with places for what is its own; upstream's is what Confidence is told of ours."""
     requests = (
         _make_request(shape, number * shape.request_count + place, place) for place in range(shape.request_count)
     )
-    return body(
+    text = body(
         *requests,
         isolate="@isolate",
         schemas=[{"client": 0, "schema": SCHEMA, "semantic_types": {"country": "country_code"}}],
         telemetry={"resolve_count": shape.request_count, "error_count": 0, "latency": LATENCY},
     )
+    return read_message(text).to_json().decode() if shape.form == "upstream" else text
 
 
 def _make_request(shape: Shape, number: int, place: int) -> Request:

@@ -12,7 +12,7 @@ was made for, and has been seen to lose rows of later ones without an error.
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from functools import cache
@@ -22,9 +22,12 @@ from typing import Any
 import duckdb
 
 from flagedge.errors import DecodeError
+from log_consumer.privacy import KeyPolicy, use_policy
 
 SQL = Path(__file__).parent / "sql"
 JUDGES = {None: "judge", "flag_log": "judge", "upstream": "judge_upstream", "record": "judge_records"}
+# More at once costs fewer plans, 6 ms each, and more memory, whose first touch costs as much as the decoding.
+DECODED_BYTES = 10_000_000
 FORMS = ("flag_log", "upstream", "record")
 ROW_TABLES = (
     "exposures",
@@ -66,8 +69,9 @@ class Loaded:
     rejected_count: int
 
 
-def make_stage(connection: duckdb.DuckDBPyConnection) -> None:
-    """Make what a batch passes through, on a new connection."""
+def make_stage(connection: duckdb.DuckDBPyConnection, policy: KeyPolicy = KeyPolicy()) -> None:
+    """Make what a batch passes through, on a new connection; `policy` says what its rows hold of a targeting key."""
+    use_policy(connection, policy)
     for statement in connection.extract_statements(read_sql("stage")):
         connection.execute(statement)
 
@@ -82,7 +86,8 @@ def decode(
     """
     clear_stage(connection)
     try:
-        _execute(connection, "decode", answers=answers, keeps_text=keeps_text)
+        for group in _groups(answers):
+            _execute(connection, "decode", answers=group, keeps_text=keeps_text)
         found = connection.execute("select distinct form from decoded").fetchall()
         for judge in sorted({JUDGES[form] for (form,) in found}):
             _execute(connection, judge)
@@ -113,7 +118,7 @@ def load(
         _execute(connection, "enter_lake", claimed=claimed, landed_at=batch.landed_at)
     duplicate_count = batch.message_count - batch.rejected_count - len(keys)
     if batch.rejected_count:
-        _execute(connection, "reject", answers=batch.answers, landed_at=batch.landed_at)
+        _execute(connection, "reject", answers=dict(enumerate(batch.answers)), landed_at=batch.landed_at)
     if duplicate_count:
         _execute(connection, "count_duplicates", claimed=claimed)
     if duplicate_count or batch.rejected_count:
@@ -122,11 +127,22 @@ def load(
         _execute(connection, "../outbox/fill", landed_at=batch.landed_at)
     rows = dict.fromkeys(ROW_TABLES, 0)
     for form in batch.forms:
-        for table in _tables_of(form):
+        for table in tables_of(form):
             written = _execute(connection, f"{form}/{table}", landed_at=batch.landed_at).fetchone()
             rows[table] += int(written[0]) if written else 0
     _verify(connection, rows, loaded_count=len(keys))
     return Loaded(rows, len(keys), duplicate_count=duplicate_count, rejected_count=batch.rejected_count)
+
+
+def _groups(answers: Sequence[str]) -> Iterator[dict[int, str]]:
+    """Numbered answers that are decoded at once: a step of a statement has the texts of 2,048 messages in memory."""
+    group: dict[int, str] = {}
+    for number, answer in enumerate(answers):
+        if group and sum(map(len, group.values())) + len(answer) > DECODED_BYTES:
+            yield group
+            group = {}
+        group[number] = answer
+    yield group
 
 
 def clear_stage(connection: duckdb.DuckDBPyConnection) -> None:
@@ -148,11 +164,11 @@ def _execute(connection: duckdb.DuckDBPyConnection, name: str, **values: Any) ->
     """Run a file with those of `values` that it names; `answers` stands for its numbered rows."""
     statement = read_sql(name)
     parameters = {key: value for key, value in values.items() if f"${key}" in statement}
-    if answers := parameters.pop("answers", ()):
+    if answers := parameters.pop("answers", {}):
         # One list as the parameter would be copied string by string, at twice the cost.
-        rows = ", ".join(f"({number}, $answer_{number})" for number in range(len(answers)))
+        rows = ", ".join(f"({number}, $answer_{number})" for number in answers)
         statement = statement.replace("(values $answers)", f"(values {rows})")
-        parameters |= {f"answer_{number}": answer for number, answer in enumerate(answers)}
+        parameters |= {f"answer_{number}": answer for number, answer in answers.items()}
     return connection.execute(statement, parameters)
 
 
@@ -163,7 +179,7 @@ def _fetch_one(connection: duckdb.DuckDBPyConnection, statement: str) -> tuple[A
 
 
 @cache
-def _tables_of(form: str) -> tuple[str, ...]:
+def tables_of(form: str) -> tuple[str, ...]:
     return tuple(table for table in ROW_TABLES if (SQL / "load" / form / f"{table}.sql").exists())
 
 

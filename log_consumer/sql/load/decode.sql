@@ -25,7 +25,7 @@ sound as (
     from unpacked
 ),
 ours as (
-    select *, decode_message(if(contains(text, '"flagedge/'), text, null)) as message
+    select *, decode_message(if(contains(left(text, 64), '"flagedge/'), text, null)) as message
     from sound
 ),
 spelt_out as (
@@ -43,10 +43,10 @@ select
     case
         when message.format = '"flagedge/1"' then 'flag_log'
         when message.format = '"flagedge/deployment/1"' then 'record'
-        when coalesce(
-            upstream.flagAssigned::json, upstream.flagResolveInfo::json, upstream.clientResolveInfo::json,
-            upstream.telemetryData
-        ) is not null and upstream_whole(text, upstream) then 'upstream'
+        when (
+            upstream.flagAssigned is not null or upstream.flagResolveInfo is not null
+            or upstream.clientResolveInfo is not null or upstream.telemetryData is not null
+        ) and upstream_whole(text, upstream) then 'upstream'
     end as form,
     if(message.format is null, digest(raw_text, upstream, message_id), null),
     upstream,
