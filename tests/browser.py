@@ -9,6 +9,7 @@ import fcntl
 import json
 import os
 import platform
+import select
 import shutil
 import signal
 import sys
@@ -27,6 +28,7 @@ _NAMES = ("chromium", "google-chrome", "chrome")
 _ARGUMENTS = ("--headless=shell", "--no-sandbox", "--no-first-run", "--remote-debugging-pipe")
 _READS_FROM, _WRITES_TO = 3, 4
 """The descriptors of the pipe, by the protocol."""
+_PATIENCE_S = 20
 _ABOVE_ALL_OTHERS = 64
 
 
@@ -111,6 +113,7 @@ class Browser:
 
     def _read(self) -> dict[str, Any]:
         while b"\0" not in self._unread:
+            assert select.select([self._answers], [], [], _PATIENCE_S)[0], "the browser does not answer"
             data = os.read(self._answers, 65_536)
             assert data, "the browser has ended"
             self._unread += data

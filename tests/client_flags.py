@@ -20,6 +20,7 @@ from sync_job.workers_api import WorkersApi
 WORKER = "confidence-cloudflare-resolver"
 VALUE = {"on": True, "name": "é😀", "count": 5, "price": 5.0, "ratio": 0.25, "nested": {"deep": "yes"}, "tags": ["a"]}
 TYPES = {"on": bool, "name": str, "count": int, "price": float, "ratio": float, "nested": {"deep": str}, "tags": [str]}
+COLUMNS = 3
 PAYLOAD = payload(
     state(
         flag("f", rule(assignments=[assignment("on")]), variants=[variant("on", VALUE)], schema=schema(TYPES)),
@@ -28,6 +29,12 @@ PAYLOAD = payload(
             rule(segment="se", assignments=[assignment("on")]),
             variants=[variant("on", VALUE)],
             schema=schema(TYPES),
+        ),
+        flag(
+            "checkout",
+            rule(assignments=[assignment("on")]),
+            variants=[variant("on", {"columns": COLUMNS, "express": True})],
+            schema=schema({"columns": int, "express": bool}),
         ),
         flag("keyed", rule(assignments=[assignment("on", (0, 100))], selector="visitor_id")),
         segments=[segment("se", eq("country", "SE"))],

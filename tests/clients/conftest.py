@@ -16,13 +16,11 @@ from builders import SECRET
 from caller import run_caller
 from client_flags import PAYLOAD, Call, Site, run_site
 from environments import client_python
-from npm_clients import bundle, run_node
+from npm_clients import FOR_WORKERS, bundle, run_node
 from pages import serve_pages
 
 Ask = Callable[..., list[dict[str, Any]]]
 FOLDER = Path(__file__).parent
-# Flagship's provider means node's modules by their old names.
-FOR_WORKERS = ("--external:node:*", "--alias:async_hooks=node:async_hooks", "--alias:events=node:events")
 
 
 @pytest.fixture(scope="package")
