@@ -22,6 +22,8 @@ OWN_NAMES = frozenset(
         "CONFIDENCE_MATERIALIZATIONS_KV",
         "CONFIDENCE_METRICS_KV",
         "DEPLOYER_VERSION",
+        "DEPLOYMENT_OCCASION",
+        "FLAG_OVERRIDES",
         "FORCE_APPLY",
         "LOG_FORMAT",
         "LOG_LINGER_MS",

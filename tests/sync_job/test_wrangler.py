@@ -117,7 +117,7 @@ def test_the_workers_own_names_are_those_that_an_upload_binds() -> None:
         }
     )
     plan = Plan(text="{}", bits=b"", etag='"e"', account="a", flag_count=0)
-    facts = DeployedFacts("digest", 1, "rolled back", (TokenKey("RESOLVE_TOKEN_KEY"),))
+    facts = DeployedFacts("digest", 1, "rolled back", (TokenKey("RESOLVE_TOKEN_KEY"),), "overrides", "occasion")
     upload = assemble_upload(plan, settings, facts=facts)
     bound = [
         each["name"]
