@@ -20,10 +20,18 @@ TLS_OPTIONS = {"sslmode", "sslrootcert"}
 
 
 @dataclass(frozen=True, slots=True)
+class S3:
+    """Where buckets are; `endpoint` is a URL. Empty: AWS, and the region that its own settings name."""
+
+    endpoint: str = ""
+    region: str = ""
+
+
+@dataclass(frozen=True, slots=True)
 class Lake:
     """A DuckLake: Parquet files below `data_path`, a catalogue in a Postgres database that holds no other lake.
 
-    `data_path` is a folder or `s3://BUCKET/PREFIX`; `s3_endpoint` is a URL, and empty for AWS's own.
+    `data_path` is a folder or `s3://BUCKET/PREFIX`.
     """
 
     host: str
@@ -33,8 +41,7 @@ class Lake:
     password: Secret = Secret("")  # noqa: RUF009 (a Secret is immutable)
     tls: tuple[tuple[str, str], ...] = ()
     data_path: str = ""
-    s3_endpoint: str = ""
-    s3_region: str = ""
+    s3: S3 = S3()
 
     def __str__(self) -> str:
         return f"{DUCKLAKE}postgres://{self.user}@{self.host}:{self.port}/{self.name}"

@@ -56,12 +56,18 @@ class FilePlace:
         with translate_errors(self._path, "write"):
             _let_go(connection)
 
-    def attach_to_read(self, connection: duckdb.DuckDBPyConnection) -> None:
+    @contextmanager
+    def look(self, connection: duckdb.DuckDBPyConnection) -> Iterator[None]:
         if not Path(self._path).exists():
             raise LocalError(f"there is no database {self._path}", hint="`log-consumer drain` makes it")
         with translate_errors(self._path, "open"):
             self._attach(connection, "type duckdb, read_only")
             connection.execute("use store")
+        try:
+            yield
+        finally:
+            with suppress(duckdb.Error):  # SQL of an analyst may have closed it.
+                _let_go(connection)
 
     def close(self) -> None:
         """Nothing is kept."""

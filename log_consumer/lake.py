@@ -11,7 +11,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
-from urllib.parse import urlsplit
 
 import duckdb
 
@@ -20,11 +19,11 @@ from log_consumer.catalogue import CONNECT_TIMEOUT_S, KEEPALIVES, CatalogueLock
 from log_consumer.databases import Lake
 from log_consumer.engine import load_extension, quote, translate_errors
 from log_consumer.migrate import migrate
+from log_consumer.s3 import is_s3, load_s3, sign_in_to_s3
 
-S3 = "s3://"
-# Fewer rows than that stand in the catalogue until `maintain` writes them to a file: the rows of the outbox' forwarder,
-# of a migration, of a rejected message.
-INLINED_ROWS = 50
+# Rows always go to files. DuckLake 1.5.5 would keep a few in the catalogue instead, and fails to read those, for good
+# and for the whole process, when another consumer has moved them to a file meanwhile.
+WRITING = "data_inlining_row_limit 0"
 NO_LAKE = "creating a new DuckLake is explicitly disabled"
 
 
@@ -38,14 +37,14 @@ class LakePlace:
         self._lock = CatalogueLock(lake, wait_s=lock_wait_s)
         # Which connection of the lock the lake was attached beside: a catalogue that went away took both.
         self._attached_beside: int | None = None
+        self._is_looked_at = False
 
     def open(self, connection: duckdb.DuckDBPyConnection) -> None:
         load_extension(connection, "ducklake")
         load_extension(connection, "postgres_scanner")
         _create_catalogue_secret(connection, self._lake)
-        if self._lake.data_path.startswith(S3):
-            load_extension(connection, "httpfs")
-            load_extension(connection, "aws")
+        if is_s3(self._lake.data_path):
+            load_s3(connection)
 
     @contextmanager
     def hold(
@@ -63,14 +62,18 @@ class LakePlace:
                 self._detach(connection)
                 raise
 
-    def attach_to_read(self, connection: duckdb.DuckDBPyConnection) -> None:
-        try:
-            with translate_errors(self._lake, "reach"):
-                _attach_lake(connection, self._lake, "read_only")
-        except LocalError as exc:
-            if NO_LAKE not in exc.message:
-                raise
-            raise LocalError(f"there is no lake in {self._lake}", hint="`log-consumer drain` makes it") from exc
+    @contextmanager
+    def look(self, connection: duckdb.DuckDBPyConnection) -> Iterator[None]:
+        if not self._is_looked_at:
+            try:
+                with translate_errors(self._lake, "reach"):
+                    _attach_lake(connection, self._lake, "read_only")
+            except LocalError as exc:
+                if NO_LAKE not in exc.message:
+                    raise
+                raise LocalError(f"there is no lake in {self._lake}", hint="`log-consumer drain` makes it") from exc
+        self._is_looked_at = True
+        yield
 
     def close(self) -> None:
         self._lock.close()
@@ -81,7 +84,7 @@ class LakePlace:
             return
         self._detach(connection)
         with translate_errors(self._lake, "reach"):
-            _attach_lake(connection, self._lake, f"data_inlining_row_limit {INLINED_ROWS}")
+            _attach_lake(connection, self._lake, WRITING)
             migrate(connection, kind="lake")
         self._attached_beside = self._lock.connection_number
 
@@ -93,8 +96,8 @@ class LakePlace:
 
 
 def _attach_lake(connection: duckdb.DuckDBPyConnection, lake: Lake, options: str) -> None:
-    if lake.data_path.startswith(S3):
-        create_s3_secret(connection, lake)
+    if is_s3(lake.data_path):
+        sign_in_to_s3(connection, lake.s3)
     connection.execute(f"attach 'ducklake:lake' as store ({options})")
     connection.execute("use store")
 
@@ -111,19 +114,6 @@ def _create_catalogue_secret(connection: duckdb.DuckDBPyConnection, lake: Lake) 
         f"data_path {quote(lake.data_path)}, "
         "metadata_parameters map {'TYPE': 'postgres', 'SECRET': 'catalogue'})"
     )
-
-
-def create_s3_secret(connection: duckdb.DuckDBPyConnection, lake: Lake) -> None:
-    """Who reads and writes S3 is said by AWS's own chain: environment, profile, the function's or machine's role."""
-    options = {"type": "s3", "provider": "credential_chain", "refresh": "'auto'"}
-    if lake.s3_region:
-        options["region"] = quote(lake.s3_region)
-    if lake.s3_endpoint:
-        url = urlsplit(lake.s3_endpoint)
-        options |= {"endpoint": quote(url.netloc), "url_style": "'path'"}
-        options["use_ssl"] = "true" if url.scheme == "https" else "false"
-    given = ", ".join(f"{key} {value}" for key, value in options.items())
-    connection.execute(f"create or replace secret objects ({given})")
 
 
 def _quote_conninfo(value: str) -> str:

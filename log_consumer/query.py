@@ -18,7 +18,7 @@ import duckdb
 from flagedge.errors import FlagedgeError
 from log_consumer.databases import Database
 from log_consumer.engine import Engine, one_line
-from log_consumer.store import open_to_read
+from log_consumer.store import Reader
 
 FORMATS = ("table", "csv", "json")
 # Longer values are cut in a table, and only there.
@@ -40,7 +40,7 @@ class Answer:
 
 def query(database: Database, sql: str, *, engine: Engine | None = None, lock_wait_s: float = 10.0) -> Answer:
     """Run `sql` read-only. Raises LocalError when the database cannot be had, QueryError when the SQL fails."""
-    with open_to_read(database, engine=engine, lock_wait_s=lock_wait_s) as connection:
+    with Reader(database, engine=engine, lock_wait_s=lock_wait_s) as reader, reader.look() as connection:
         try:
             relation = connection.sql(sql)
             if relation is None:

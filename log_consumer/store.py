@@ -36,8 +36,11 @@ class Place(Protocol):
         when they cannot be had. What raises inside leaves nothing attached that could be broken.
         """
 
-    def attach_to_read(self, connection: duckdb.DuckDBPyConnection) -> None:
-        """Make the tables, read-only, the database in use until the connection is closed. Raises LocalError."""
+    def look(self, connection: duckdb.DuckDBPyConnection) -> AbstractContextManager[None]:
+        """Have the tables to read, as the database in use, as long as nobody holds them. Not mixed with holds.
+
+        Raises LocalError when they cannot be had, or are not there.
+        """
 
     def close(self) -> None:
         """Let go of what is kept between holds."""
@@ -105,16 +108,27 @@ class Store:
                 raise
 
 
-@contextmanager
-def open_to_read(
-    database: Database, *, engine: Engine | None = None, lock_wait_s: float = 10.0
-) -> Iterator[duckdb.DuckDBPyConnection]:
-    """A connection with the tables, read-only. Raises LocalError when they cannot be had, or are not there."""
-    place = _find_place(database, lock_wait_s=lock_wait_s, clock=time.monotonic, sleep=time.sleep)
-    with (engine or Engine()).connect() as connection:
-        place.open(connection)
-        place.attach_to_read(connection)
-        yield connection
+class Reader:
+    """The tables of a database to look at; a file can be written by others between two looks."""
+
+    def __init__(self, database: Database, *, engine: Engine | None = None, lock_wait_s: float = 10.0) -> None:
+        self.connection = (engine or Engine()).connect()
+        self._place = _find_place(database, lock_wait_s=lock_wait_s, clock=time.monotonic, sleep=time.sleep)
+        self._place.open(self.connection)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, exc: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.connection.close()
+
+    @contextmanager
+    def look(self) -> Iterator[duckdb.DuckDBPyConnection]:
+        """Raises LocalError when the tables cannot be had, or are not there."""
+        with self._place.look(self.connection):
+            yield self.connection
 
 
 def _find_place(

@@ -12,6 +12,7 @@ import signal
 import socket
 import stat
 import subprocess
+import sys
 import tempfile
 import time
 from importlib.util import find_spec
@@ -25,7 +26,16 @@ from log_consumer.databases import Lake
 USER = "postgres"
 PASSWORD = "p a$$'w\"o\\rd%@:/HUNTER2"
 # Postgres refuses to run as root; somebody who owns nothing else runs it then.
-UNPRIVILEGED = "nobody" if os.name == "posix" and os.geteuid() == 0 else None
+UNPRIVILEGED = "nobody" if os.geteuid() == 0 else None
+# A program that becomes somebody else first. Python would do that after a plain fork, for which a process with several
+# DuckDBs has too many addresses.
+BECOME = """
+import os, pwd, sys
+if sys.argv[1]:
+    user = pwd.getpwnam(sys.argv[1])
+    os.setgroups([]); os.setgid(user.pw_gid); os.setuid(user.pw_uid)
+os.execv(sys.argv[2], sys.argv[2:])
+"""
 _numbers = itertools.count()
 
 
@@ -58,9 +68,7 @@ class Postgres:
             "max_connections=50",
         ]
         with self._log.open("ab") as log:
-            self._process = subprocess.Popen(
-                [self._programs / "postgres", *options], user=UNPRIVILEGED, cwd="/", stdout=log, stderr=log
-            )
+            self._process = subprocess.Popen(self._command("postgres", *options), cwd="/", stdout=log, stderr=log)
         deadline_s = time.monotonic() + 30
         while not self._answers():
             assert time.monotonic() < deadline_s, self._log.read_text()
@@ -106,14 +114,17 @@ class Postgres:
                 shutil.chown(path, UNPRIVILEGED)
         options = ["--auth=scram-sha-256", f"--pwfile={password}", "-U", USER, "-N", "-E", "UTF8", "--locale=C"]
         done = subprocess.run(
-            [self._programs / "initdb", "-D", self._data, *options],
-            user=UNPRIVILEGED,
+            self._command("initdb", "-D", self._data, *options),
             cwd="/",
             capture_output=True,
             text=True,
             check=False,
         )
         assert done.returncode == 0, done.stderr
+
+    def _command(self, program: str, *arguments: str | Path) -> list[str]:
+        command = [sys.executable, "-I", "-c", BECOME, UNPRIVILEGED or "", self._programs / program, *arguments]
+        return list(map(str, command))
 
     def _answers(self) -> bool:
         try:

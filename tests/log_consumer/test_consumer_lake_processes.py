@@ -23,7 +23,7 @@ from messages import body, busy_request
 from postgres import PASSWORD, Postgres
 from shared_queue import SharedQueue, serve
 
-from log_consumer.databases import Lake
+from log_consumer.databases import S3, Lake
 from log_consumer.query import query
 
 IS_FULL = os.environ.get("FAULT_MATRIX") == "full"
@@ -44,7 +44,7 @@ def s3_lake(aws: Aws, postgres: Postgres) -> Lake:
     region = {"LocationConstraint": "eu-west-1"}
     aws.client("s3").create_bucket(Bucket="lake", CreateBucketConfiguration=region)
     lake = postgres.make_lake("s3://lake/flagedge")
-    return replace(lake, s3_endpoint=f"http://127.0.0.1:{aws.moto_port}", s3_region="eu-west-1")
+    return replace(lake, s3=S3(f"http://127.0.0.1:{aws.moto_port}", "eu-west-1"))
 
 
 @pytest.fixture
@@ -72,7 +72,7 @@ class Crew:
             "DATABASE": str(lake),
             "DATABASE_PASSWORD": PASSWORD,
             "LAKE_DATA_PATH": lake.data_path,
-            "AWS_ENDPOINT_URL": lake.s3_endpoint,
+            "AWS_ENDPOINT_URL": lake.s3.endpoint,
             "PULL_BATCH_SIZE": "20",
             "BATCH_MAX_BYTES": "100000",
             "LOG_LEVEL": "warning",
