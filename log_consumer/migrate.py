@@ -5,7 +5,9 @@
 
 from __future__ import annotations
 
+import re
 from contextlib import suppress
+from graphlib import TopologicalSorter
 from hashlib import sha256
 from pathlib import Path
 
@@ -25,7 +27,7 @@ def migrate(connection: duckdb.DuckDBPyConnection, *, kind: str = "file") -> lis
     """
     connection.execute("create table if not exists migrations (name varchar, text_hash varchar, applied_at timestamp)")
     applied = dict(connection.execute("select name, text_hash from migrations").fetchall())
-    files = [*sorted((SQL / "migrations").glob("*.sql")), *sorted((SQL / "views").glob("*.sql"))]
+    files = [*sorted((SQL / "migrations").glob("*.sql")), *_list_views()]
     known = {_name(file) for file in files}
     if unknown := sorted(name for name in applied if name.startswith("migrations/") and name not in known):
         raise LocalError(f"the database has {unknown[-1]}, which this version does not know", hint="Update flagedge")
@@ -38,6 +40,16 @@ def migrate(connection: duckdb.DuckDBPyConnection, *, kind: str = "file") -> lis
             _apply(connection, name, text, text_hash)
             done.append(name)
     return done
+
+
+def _list_views() -> list[Path]:
+    """The views, each after those that it reads."""
+    files = {file.stem: file for file in sorted((SQL / "views").glob("*.sql"))}
+    words = {
+        name: set(re.findall(r"\w+", re.sub(r"--.*", "", file.read_text("utf-8")))) for name, file in files.items()
+    }
+    order = TopologicalSorter({name: (words[name] & files.keys()) - {name} for name in files})
+    return [files[name] for name in order.static_order()]
 
 
 def _name(file: Path) -> str:
