@@ -26,8 +26,8 @@ def set_override(
 
     Raises OverrideError for what the state does not have, and FlagedgeError where the deployment fails.
     """
-    if not why.strip() or len(why) > WHY_MAX_CHARS:
-        raise OverrideError(f"an override needs a reason of 1 to {WHY_MAX_CHARS} characters", hint="Give it with --why")
+    if not why.strip():
+        raise OverrideError("an override needs a reason", hint="Give it with --why")
     now_s, actor = int(time.time()), find_actor()
     override = Override(
         flag=flag,
@@ -60,6 +60,8 @@ def _deploy(
     sleep: Callable[[float], None] = time.sleep,
 ) -> RunResult:
     """Run with the change; a scheduled run that has the lease is waited for."""
+    if len(cause.why) > WHY_MAX_CHARS:
+        raise OverrideError(f"a reason has at most {WHY_MAX_CHARS} characters", hint="Shorten --why")
     for _ in range(LEASE_WAIT_S):
         try:
             return run(settings, api, RunOptions(overrides=change, cause=cause))

@@ -133,7 +133,9 @@ def test_a_flag_that_goes_takes_its_override_along(live: Sync) -> None:
     [
         (("chekout-layout", "--off", "--why", "x"), "Did you mean checkout-layout?"),
         (("checkout-layout", "--variant", "one-pag", "--why", "x"), "Did you mean one-page?"),
-        (("checkout-layout", "--off", "--why", "x" * 501), "a reason of 1 to 500 characters"),
+        (("checkout-layout", "--off", "--why", "x" * 501), "a reason has at most 500 characters"),
+        (("checkout-layout", "--off", "--why", " "), "an override needs a reason"),
+        (("--clear", "--all", "--why", "x" * 501), "a reason has at most 500 characters"),
         (("--clear", "live-chat"), "there is no override of flags/live-chat"),
     ],
 )
