@@ -12,8 +12,8 @@ _TYPES = {".html": "text/html; charset=utf-8", ".js": "text/javascript; charset=
 
 
 @contextmanager
-def serve_pages(files: Mapping[str, bytes]) -> Iterator[str]:
-    """Serve files by their path; the site's URL."""
+def serve_pages(files: Mapping[str, bytes], seen: list[str] | None = None) -> Iterator[str]:
+    """Serve files by their path; the site's URL. The methods of other requests than for files are noted in `seen`."""
 
     class Handler(BaseHTTPRequestHandler):
         def do_GET(self) -> None:
@@ -22,6 +22,14 @@ def serve_pages(files: Mapping[str, bytes]) -> Iterator[str]:
             self.send_header("content-type", _TYPES.get(PurePath(self.path).suffix, "text/plain"))
             self.end_headers()
             self.wfile.write(body or b"")
+
+        def do_POST(self) -> None:
+            if seen is not None:
+                seen.append(self.command)
+            self.send_error(404)
+
+        def do_OPTIONS(self) -> None:
+            self.do_POST()
 
         def log_message(self, format: str, *args: object) -> None:  # noqa: A002  (its name in the class above)
             pass

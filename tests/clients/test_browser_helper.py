@@ -166,6 +166,14 @@ def test_fetch_rejects_what_is_refused(page: Page, helped_site: Site) -> None:
     assert page.run(refused) == "flags: HTTP 401"
 
 
+def test_requests_need_no_leave(page: Page) -> None:
+    """A browser sends them to another origin at once: it asks first for what a form could not send."""
+    seen: list[str] = []
+    with serve_pages({}, seen) as elsewhere:
+        page.run(f"window.start({elsewhere!r}, 'secret', {{}}).catch(() => null)")
+    assert seen == ["POST"]
+
+
 def test_nothing_to_tell_where_every_resolve_applies(page: Page, site: Site) -> None:
     """With FORCE_APPLY the fetch was the exposure: there is no token, and no apply."""
     start(page, site, "forced")
