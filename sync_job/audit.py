@@ -129,7 +129,8 @@ class Audit:
         # A version that was refused is the latest one, and nobody may take it for live.
         marks = [UNDER_WAY] if isinstance(refusal, GateError) or self.live.is_under_way else []
         marks += [STEPPING] if self.live.is_stepping and not marks else []
-        self.api.patch_script_settings(self._name, {"tags": [*self.live.own_tags, *marks, tag]})
+        lasting = [each for each in self.live.lasting_tags if each not in self.live.told_tags]
+        self.api.patch_script_settings(self._name, {"tags": [*lasting, *marks, tag]})
 
     @property
     def _name(self) -> str:

@@ -148,6 +148,8 @@ class _Run:
         from sync_job.found import look_around  # noqa: PLC0415
 
         found = look_around(self.settings, self.api)
+        if found.live.is_unrecorded and self._record_again(found):
+            found = look_around(self.settings, self.api)
         live = found.live
         with self.timings.measure("fetch"):
             candidate = self._choose(found)
@@ -156,8 +158,6 @@ class _Run:
             return self._replace(found, candidate, traffic)
         if live.is_stepping:
             return self._step(found, traffic)
-        if live.is_unrecorded:
-            self._record_again(found)
         return self._unchanged(live)
 
     def _replace(self, found: Found, candidate: Candidate, traffic: Traffic) -> RunResult:
@@ -177,15 +177,20 @@ class _Run:
             self._open_audit(found).tell(refusal, target)
             raise
 
-    def _record_again(self, found: Found) -> None:
-        """Send the record of what is live, which could not be sent when it was deployed."""
-        candidate = self._choose(found, is_due=True)
-        if candidate is None or candidate.etag != found.live.etag:
-            return
-        target = self._override(found.live, candidate)
-        if self._open_audit(found).record_deployed(target, found.live.occasion):
-            tags = [tag for tag in found.live.tags if tag != found.live.occasion.record_tag]
-            self.api.patch_script_settings(self.name, {"tags": tags})
+    def _record_again(self, found: Found) -> bool:
+        """Send the record of what is live, which could not be sent when it was deployed; whether that worked now."""
+        from sync_job.override_state import OverriddenState  # noqa: PLC0415 (as in _go_in_lease)
+
+        live = found.live
+        candidate = self._choose_live(found) or self._choose(found, is_due=True)
+        if candidate is None or candidate.etag != live.etag:
+            return False
+        target = OverriddenState(live.etag, candidate.decoded, live.overrides)
+        if not self._open_audit(found).record_deployed(target, live.occasion):
+            return False
+        tags = [tag for tag in live.tags if tag != live.occasion.record_tag]
+        self.api.patch_script_settings(self.name, {"tags": tags})
+        return True
 
     def _check(self, live: LiveWorker) -> RunResult:
         """Do all that changes nothing, with a state of whatever age."""

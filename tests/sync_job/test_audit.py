@@ -8,6 +8,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import duckdb
 import httpx
 import pytest
 import shop
@@ -185,6 +186,22 @@ def test_a_queue_that_cannot_be_written(live: Sync) -> None:
     live.requests()
     live.run()
     assert len(live.requests()) == 2
+
+
+def test_a_record_is_sent_also_while_a_state_is_blocked(live: Sync, hook: Webhook) -> None:
+    """What is live is recorded late, whatever waits behind it."""
+    live.operator.publish(shop.changed_shop_payload())
+    fail(live, "POST .*/messages", times=99, status=403)
+    assert live.run()[0] == 0
+    live.operator.environ |= {"MAX_BLAST_RADIUS": "0.1", "ALERT_WEBHOOK_URL": hook.url}
+    live.operator.publish(shop.shop_payload())
+    assert live.run()[0] == 1
+    mend(live)
+    assert [live.run()[0] for _ in range(2)] == [1, 1]
+    outcomes = [each["deployment"]["outcome"] for each in records(live)]
+    assert outcomes == ["deployed", "deployed", "refused"]
+    assert len(hook.texts) == 2  # the first one could not be recorded
+    assert [tag.partition(":")[2].partition(":")[0] for tag in tags(live)] == ["told"]
 
 
 def test_without_an_archive(live: Sync) -> None:
@@ -387,6 +404,33 @@ def test_history_out_of_database_and_archive(live: Sync, tmp_path: Path) -> None
     assert code == 0
     assert "  flags/live-chat/rules/launch: switched on" in out.splitlines()
     assert out.count("deployed") == 1
+
+
+def test_exposures_and_shares_under_an_override(live: Sync, tmp_path: Path) -> None:
+    """The rule tells it in every row; the record has who and why, and the flag's share is the override's."""
+    assert live.command("override", "checkout-layout", "--off", "--why", "checkout is down")[0] == 0
+    live.resolve(visitor_id="v")
+    database = tmp_path / "exposures.duckdb"
+    drain(live, database)
+    with duckdb.connect(database, read_only=True) as connection:
+        exposures = connection.execute(
+            "select rule, variant, assignment_id, reason, is_default from exposures where flag = ?", [LAYOUT]
+        ).fetchall()
+        [deployment] = connection.execute(
+            "select record_id, why, actor is not null from deployments where trigger = 'override'"
+        ).fetchall()
+        shares = connection.execute(
+            "select rule, kind, variant, share from allocations where flag = ? and record_id = ?",
+            [LAYOUT, deployment[0]],
+        ).fetchall()
+        changes = connection.execute(
+            "select flag, field, text from flag_changes where record_id = ?", [deployment[0]]
+        ).fetchall()
+    assert exposures == [(f"{LAYOUT}/rules/override", None, "off", "MATCH", True)]
+    assert deployment[1:] == ("checkout is down", True)
+    assert shares == [(f"{LAYOUT}/rules/override", "client_default", None, 1.0)]
+    assert [(flag, field) for flag, field, _ in changes] == [(LAYOUT, "override")]
+    assert "checkout is down" in changes[0][2]
 
 
 def test_diff_of_what_is_live_and_what_comes(live: Sync, tmp_path: Path) -> None:
