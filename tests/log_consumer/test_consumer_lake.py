@@ -6,13 +6,14 @@ import re
 import threading
 from collections.abc import Callable, Iterator
 from dataclasses import replace
+from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
 import duckdb_extension_ducklake
 import pytest
-from deliveries import ask, load_next
-from fake_queue import FakeQueue
+from deliveries import NOW, ask, load_next
+from fake_queue import QUEUE_ID, FakeQueue
 from messages import body, busy_request, decided, request
 from postgres import PASSWORD, Postgres
 
@@ -20,7 +21,8 @@ from flagedge.errors import LocalError, SettingsError
 from flagedge.settings import Secret
 from log_consumer.catalogue import CatalogueLock
 from log_consumer.databases import Lake
-from log_consumer.load import make_stage
+from log_consumer.load import decode, load, make_stage
+from log_consumer.outbox import Delivered, Failed, Outbox, Report
 from log_consumer.query import QueryError, query
 from log_consumer.store import Store
 
@@ -198,6 +200,30 @@ def test_a_newer_lake_is_refused(lake: Lake, lake_store: Store) -> None:
         connection.execute("insert into migrations values ('migrations/9999_future', '', now()::timestamp)")
     with Store(lake) as other, pytest.raises(LocalError, match="9999_future"), other.transaction():
         pass
+
+
+def test_an_outbox_in_a_lake(lake: Lake, lake_store: Store) -> None:
+    """One forwarder at a time takes, tells what became of it, parks and has tried again; the view says so."""
+    queue = FakeQueue(*(body(seq=seq) for seq in range(3)))
+    text = queue.pull_messages(QUEUE_ID, visibility_timeout_ms=1000)
+    batch = decode(lake_store.connection, [text], now=NOW, keeps_text=True)
+    with lake_store.transaction() as connection:
+        load(connection, batch, is_lake=True, fills_outbox=True)
+    with Store(lake) as other_store:
+        outbox, other = Outbox(lake_store), Outbox(other_store)
+        first, second, third = outbox.turn(Report(), now=NOW, max_bytes=1_000_000).messages
+        assert [each.seq for each in (first, second, third)] == [0, 1, 2]
+        assert other.turn(Report(), now=NOW, max_bytes=1_000_000).messages == ()
+        report = Report(
+            delivered=[Delivered(first, "edge")],
+            failed=[Failed(second, "refused", is_refused=True, is_parked=True), Failed(third, "later", wait_s=60)],
+        )
+        assert outbox.turn(report, now=NOW, max_bytes=1_000_000).messages == ()
+        states = "select state, message_count, reason from forwarding order by state"
+        assert ask(lake_store, states) == [("delivered", 1, None), ("parked", 1, "refused"), ("waiting", 1, "later")]
+        assert outbox.redrive() == 1
+        later = other.turn(Report(), now=NOW + timedelta(minutes=2), max_bytes=1_000_000)
+        assert sorted(each.seq for each in later.messages) == [1, 2]
 
 
 # --- asking ----------------------------------------------------------------------------------------------------------
