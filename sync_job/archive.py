@@ -84,6 +84,14 @@ class Archive:
                 hint="Delete it there; it is kept again when it is next deployed",
             ) from error
 
+    def has(self, etag: str) -> bool:
+        """Whether the state is there and undamaged."""
+        try:
+            self.load(etag)
+        except ArchiveError:
+            return False
+        return True
+
     def list_entries(self) -> list[ArchiveEntry]:
         """The newest first. Raises ArchiveError."""
         entries = [ArchiveEntry(etag, written_at) for etag, written_at in self.store.list_names()]

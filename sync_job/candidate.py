@@ -128,7 +128,7 @@ def keep(archive: Archive, candidate: Candidate, *, served_etag: str) -> bool:
     What was rolled back to is the newest again, and keeps its predecessor.
     """
     etag, previous_etag = candidate.etag, candidate.previous_etag
-    if candidate.is_archived or (etag == served_etag and archive.store.read(etag) is not None):
+    if candidate.is_archived or (etag == served_etag and archive.has(etag)):
         return False
     if previous_etag is None:
         previous_etag = "" if etag == served_etag else served_etag

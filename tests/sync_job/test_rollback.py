@@ -189,6 +189,17 @@ def test_a_rollback_whose_state_is_lost_says_so(history: History) -> None:
     assert history.served() == "second"
 
 
+def test_a_damaged_entry_is_mended_by_the_next_deployment(history: History) -> None:
+    """What is live comes from the CDN then, and is kept anew; only what was live before it is not known any more."""
+    for file in history.archive.rglob("*.state"):
+        file.write_bytes(b"rubbish")
+    assert history.run("run", **ORIGIN)["etag"] == ETAGS["second"]
+    asked = ("explain", "--flag", "live-chat", "--context", '{"visitor_id": "v"}', "--etag")
+    assert history.run(*asked, ETAGS["second"])["variant"] == "flags/live-chat/variants/on"
+    assert "is damaged" in history.fail(*asked, ETAGS["first"])
+    assert "does not know what was live before" in history.fail("rollback")
+
+
 def test_what_cannot_be_rolled_back(history: History, tmp_path: Path) -> None:
     """Each with its reason, and the way out."""
     assert "The latest are" in history.fail("rollback", "--to", "unheard-of")
