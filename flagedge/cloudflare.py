@@ -1,4 +1,4 @@
-"""The Cloudflare REST API as both jobs use it: calls with retries, accounts, queues with HTTP pull.
+"""The Cloudflare REST API as both jobs use it: calls with retries, accounts, queues with HTTP pull, keys of KV.
 
 The only module that retries Cloudflare calls. Every call here is safe to repeat: a create that was done but not
 answered is found again by name. Source: the Cloudflare API's own OpenAPI description.
@@ -24,6 +24,8 @@ from flagedge.settings import Secret
 API_BASE_URL = "https://api.cloudflare.com/client/v4"
 TIMEOUT = httpx.Timeout(30.0, connect=5.0, write=60.0)
 PER_PAGE = 50  # the most that every list allows
+KV_KEYS_PER_PAGE = 1000
+KV_KEYS_PER_WRITE = 10_000
 SHOWN_MESSAGE_CHARS = 300
 RETRIED_STATUSES = frozenset({408, 409, 429})
 AUTH_FAILED = 10000
@@ -211,6 +213,29 @@ class Cloudflare:
             "retries": [{"lease_id": lease, "delay_seconds": delay_s} for lease, delay_s in retries],
         }
         return self.call("POST", f"/queues/{queue_id}/messages/ack", body=body)
+
+    def find_kv_namespace(self, title: str) -> str | None:
+        for namespace in self.list_all("/storage/kv/namespaces"):
+            if namespace["title"] == title:
+                return str(namespace["id"])
+        return None
+
+    def list_kv_keys(self, namespace_id: str, prefix: str) -> Iterator[str]:
+        """The keys that begin so; those of the last minute may be missing."""
+        params = {"prefix": prefix, "limit": str(KV_KEYS_PER_PAGE)}
+        while True:
+            page = _read_envelope(self._send("GET", f"/storage/kv/namespaces/{namespace_id}/keys", params=params))
+            yield from (str(key["name"]) for key in page["result"])
+            cursor = (page.get("result_info") or {}).get("cursor")
+            if not cursor:
+                return
+            params["cursor"] = cursor
+
+    def delete_kv_keys(self, namespace_id: str, keys: Sequence[str]) -> None:
+        """Delete up to KV_KEYS_PER_WRITE keys, whether they are there or not. Raises ApiError when one is left."""
+        done = self.call("POST", f"/storage/kv/namespaces/{namespace_id}/bulk/delete", body=list(keys))
+        if left := done.get("unsuccessful_keys"):
+            raise UnavailableError(f"{len(left)} of {len(keys)} KV keys were not deleted", hint="Run this again")
 
     def find(self, endpoint: str, *, missing: frozenset[int]) -> dict[str, Any] | None:
         """The result of a GET; None when a `missing` code says so, and only then: a failed read is no absence."""

@@ -4,6 +4,10 @@
     run       the same, for ever
     redrive   try again what was rejected, or parked
     sql       ask the database
+    maintain  throw away what is too old, and put what is left in order
+    export    write the tables as Parquet files
+    forget    erase units everywhere
+    accept-key  go on with another key of units' hashes
 
 Exit 0 done, 1 failed, 2 wrong settings; a failure is one `error:` line on stderr. SIGTERM ends a drain early and well:
 what was pulled is loaded and acked first.
@@ -19,16 +23,25 @@ import sys
 import threading
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from datetime import date
+from pathlib import Path
 
 from flagedge.cloudflare import Cloudflare
 from flagedge.command import exit_code_of
+from flagedge.errors import SettingsError
 from flagedge.logs import configure_logs
 from log_consumer import job
+from log_consumer.cut import as_stored
+from log_consumer.export import export
+from log_consumer.forget import describe_forgotten, forget
+from log_consumer.forward import utc_now
+from log_consumer.maintain import describe_maintained, maintain
+from log_consumer.privacy import accept_key
 from log_consumer.progress import Progress
 from log_consumer.query import FORMATS, format_answer, query
 from log_consumer.redrive import Redriven, redrive
 from log_consumer.settings import Settings, read_query_settings, read_settings
-from log_consumer.store import Store
+from log_consumer.store import Reader, Store
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -51,8 +64,25 @@ def _parse(argv: Sequence[str] | None) -> argparse.Namespace:
     again = commands.add_parser("redrive", help="try again what was rejected, and what Confidence did not take")
     again.set_defaults(function=_redrive)
     again.add_argument("--dry-run", action="store_true", help="only say what would become of it")
-    for each in (drain, run, again):
+    keep = commands.add_parser("maintain", help="throw away what is too old, and put what is left in order")
+    keep.set_defaults(function=_maintain)
+    keep.add_argument("--rewrite", action="store_true", help="write a DuckDB file anew, however little was deleted")
+    copy = commands.add_parser("export", help="write the tables as Parquet files, one a day")
+    copy.set_defaults(function=_export)
+    copy.add_argument("--parquet", required=True, metavar="DIR", help="where to: a folder, or s3://BUCKET/PREFIX")
+    copy.add_argument("--since", type=date.fromisoformat, metavar="DAY", help="leave out the days before it")
+    copy.add_argument("--tables", type=_split, default=(), help="tables and views, with commas; all tables by default")
+    for each in (drain, run, again, keep, copy):
         each.add_argument("--json", action="store_true", help="print the summary as one JSON object")
+    erase = commands.add_parser("forget", help="erase units wherever this deployment has them")
+    erase.set_defaults(function=_forget)
+    erase.add_argument("--unit", action="append", default=[], metavar="U", help="a unit; may be given several times")
+    erase.add_argument("--from-file", metavar="FILE", help="units, one a line; - is stdin, which no process list shows")
+    erase.add_argument("--keep-sticky", action="store_true", help="leave KV alone: no sticky assignments are in use")
+    erase.add_argument("--dry-run", action="store_true", help="only count what would be erased")
+    erase.add_argument("--json", action="store_true", help="print the counts as one JSON object")
+    key = commands.add_parser("accept-key", help="go on with another TARGETING_KEY_HASH_KEY than before")
+    key.set_defaults(function=_accept_key)
     sql = commands.add_parser("sql", help="ask the database, read-only")
     sql.set_defaults(function=_sql)
     sql.add_argument("query", help="SQL; docs and `show tables` say what there is")
@@ -71,7 +101,9 @@ def _drain(options: argparse.Namespace) -> None:
 def _redrive(options: argparse.Namespace) -> None:
     settings = _read_settings()
     with Store(settings.database, engine=settings.engine) as store:
-        redriven = redrive(store, fills_outbox=bool(settings.forward), dry_run=options.dry_run)
+        redriven = redrive(
+            store, fills_outbox=bool(settings.forward), policy=settings.key_policy, dry_run=options.dry_run
+        )
     _print(options, redriven.facts(), _describe_redriven(redriven, dry_run=options.dry_run))
 
 
@@ -84,6 +116,60 @@ def _read_settings() -> Settings:
     settings = read_settings(os.environ)
     configure_logs(job="log_consumer", level=settings.log_level)
     return settings
+
+
+def _maintain(options: argparse.Namespace) -> None:
+    settings = read_query_settings(os.environ)
+    with Store(settings.database, engine=settings.engine) as store:
+        done = maintain(store, retention_days=settings.retention_days, now=utc_now(), rewrite=options.rewrite)
+    _print(options, done.facts(), describe_maintained(done, settings.database))
+
+
+def _export(options: argparse.Namespace) -> None:
+    settings = read_query_settings(os.environ)
+    with Reader(settings.database, engine=settings.engine) as reader:
+        done = export(reader, options.parquet, tables=options.tables, since=options.since, s3=settings.s3)
+    text = "".join(f"{name}: {count:,} rows\n" for name, count in done.rows.items())
+    _print(options, done.facts(), f"{text}{done.file_count:,} files written below {options.parquet}\n")
+
+
+def _forget(options: argparse.Namespace) -> None:
+    settings, units = _read_settings(), _read_units(options)
+    client = Cloudflare(api_token=settings.api_token, account_id=settings.account_id, base_url=settings.api_base_url)
+    with client as cloudflare, _stopped_by(signal.SIGTERM) as stop:
+        forgotten = forget(
+            settings, cloudflare, units, keeps_sticky=options.keep_sticky, dry_run=options.dry_run, stop=stop
+        )
+    _print(options, forgotten.facts(), describe_forgotten(forgotten, dry_run=options.dry_run))
+
+
+def _read_units(options: argparse.Namespace) -> list[str]:
+    """The units that are named, each once. Raises SettingsError when there is none, or one is no text."""
+    named = list(options.unit)
+    if options.from_file:
+        try:
+            text = sys.stdin.read() if options.from_file == "-" else Path(options.from_file).read_text(encoding="utf-8")
+        except (OSError, UnicodeDecodeError) as exc:
+            raise SettingsError([f"--from-file {options.from_file} cannot be read ({type(exc).__name__})"]) from None
+        named += text.splitlines()
+    units = list(dict.fromkeys(filter(None, named)))
+    if not units:
+        raise SettingsError(["no unit was named (--unit, or --from-file)"])
+    if any(as_stored(unit) != unit for unit in units):
+        raise SettingsError(["a unit is not valid UTF-8"])
+    return units
+
+
+def _accept_key(_options: argparse.Namespace) -> None:
+    settings = _read_settings()
+    with Store(settings.database, engine=settings.engine) as store:
+        is_other = accept_key(store, settings.key_policy)
+    said = "is the key from now on" if is_other else "is the key in use already"
+    sys.stdout.write(f"TARGETING_KEY_HASH_KEY {said}\n")
+
+
+def _split(text: str) -> tuple[str, ...]:
+    return tuple(name.strip() for name in text.split(",") if name.strip())
 
 
 @contextmanager

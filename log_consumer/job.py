@@ -22,6 +22,7 @@ import structlog
 from flagedge.errors import ApiError, FlagedgeError, SettingsError
 from log_consumer.ack import Acker
 from log_consumer.load import ROW_TABLES, Batch, Loaded, decode, load, make_stage
+from log_consumer.privacy import enter_key
 from log_consumer.pull import EMPTY_ROUNDS, Gathered, Puller
 from log_consumer.settings import Settings
 from log_consumer.store import Store
@@ -149,7 +150,8 @@ class Drain:
         self._forwarder = forwarder
         self._stop = stop
         self._watch = watch
-        make_stage(store.connection)
+        enter_key(store, settings.key_policy)
+        make_stage(store.connection, settings.key_policy)
 
     def flag_logs(self, *, empty_rounds: int = EMPTY_ROUNDS) -> int:
         """Empty the flag-logs queue; how many messages there were. Raises ApiError when there is no such queue."""
@@ -179,7 +181,7 @@ class Drain:
         return self._summary.message_count - before
 
     def _load(self, gathered: Gathered, acker: Acker, *, merge: bool) -> None:
-        started_s, forwards = time.monotonic(), self._forwarder is not None
+        started_s, forwards = time.monotonic(), bool(self._settings.forward)
         now = datetime.now(UTC).replace(tzinfo=None)
         batch = decode(self._store.connection, gathered.texts, now=now, keeps_text=forwards)
         with self._store.transaction(merge=merge) as connection:

@@ -22,7 +22,7 @@ from typing import Any
 import duckdb
 
 from flagedge.errors import DecodeError
-from log_consumer.privacy import KeyPolicy, use_policy
+from log_consumer.privacy import STORE_PLAIN, KeyPolicy, use_policy
 
 SQL = Path(__file__).parent / "sql"
 JUDGES = {None: "judge", "flag_log": "judge", "upstream": "judge_upstream", "record": "judge_records"}
@@ -69,7 +69,7 @@ class Loaded:
     rejected_count: int
 
 
-def make_stage(connection: duckdb.DuckDBPyConnection, policy: KeyPolicy = KeyPolicy()) -> None:
+def make_stage(connection: duckdb.DuckDBPyConnection, policy: KeyPolicy = STORE_PLAIN) -> None:
     """Make what a batch passes through, on a new connection; `policy` says what its rows hold of a targeting key."""
     use_policy(connection, policy)
     for statement in connection.extract_statements(read_sql("stage")):

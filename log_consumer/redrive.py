@@ -15,6 +15,7 @@ from typing import Any
 
 from log_consumer.load import Batch, Loaded, decode, load, make_stage
 from log_consumer.outbox import Outbox
+from log_consumer.privacy import STORE_PLAIN, KeyPolicy, enter_key
 from log_consumer.store import Store
 
 # Messages a transaction; they have up to 128 kB each.
@@ -44,17 +45,24 @@ class Redriven:
         }
 
 
-def redrive(store: Store, *, fills_outbox: bool, dry_run: bool = False) -> Redriven:
+def redrive(store: Store, *, fills_outbox: bool, policy: KeyPolicy = STORE_PLAIN, dry_run: bool = False) -> Redriven:
     """Load what can be loaded by now, and have what was parked offered to Confidence again.
 
     `dry_run` only tells what would become of each message. Raises LocalError when the database cannot be had.
     """
-    make_stage(store.connection)
+    redriven = load_rejected(store, fills_outbox=fills_outbox, policy=policy, dry_run=dry_run)
+    redriven.unparked_count = _count_parked(store) if dry_run else Outbox(store).redrive()
+    return redriven
+
+
+def load_rejected(store: Store, *, fills_outbox: bool, policy: KeyPolicy, dry_run: bool = False) -> Redriven:
+    """Load what can be loaded by now, and leave the rest rejected."""
+    enter_key(store, policy)
+    make_stage(store.connection, policy)
     redriven, last_id = Redriven(), ""
     while messages := _take(store, last_id):
         last_id = messages[-1]["id"]
         _redrive(store, messages, redriven, fills_outbox=fills_outbox, dry_run=dry_run)
-    redriven.unparked_count = _count_parked(store) if dry_run else Outbox(store).redrive()
     return redriven
 
 

@@ -7,13 +7,16 @@ from collections.abc import Mapping
 from dataclasses import dataclass, replace
 
 from flagedge.logs import LEVELS
-from flagedge.settings import Secret, SettingsReader
-from log_consumer.databases import DUCKLAKE, Database, Lake, parse_database, show_database
+from flagedge.references import open_reader
+from flagedge.settings import Secret, SettingsReader, decode_base64
+from log_consumer.databases import DUCKLAKE, S3, Database, Lake, parse_database, show_database
 from log_consumer.engine import Engine
+from log_consumer.privacy import HMAC, KEY_BYTES, PLAIN, POLICIES, STORE_PLAIN, KeyPolicy
 
 API_BASE_URL = "https://api.cloudflare.com/client/v4"
 DATABASE = "exposures.duckdb"
 QUEUE = "flag-logs-queue"
+STICKY_NAMESPACE = "resolver-materializations"
 LAMBDA_FOLDER = "/tmp"  # noqa: S108 - AWS's promise
 # FORWARD to the destinations, in the order in which they are asked.
 FORWARDS = {"edge": ("edge",), "cloudflare": ("cloudflare",), "both": ("edge", "cloudflare"), "off": ()}
@@ -59,6 +62,8 @@ class Settings:
     batch_max_wait_ms: int = 5_000
     idle_max_ms: int = 60_000
     forward: ForwardSettings = ForwardSettings()
+    key_policy: KeyPolicy = STORE_PLAIN
+    sticky_namespace_title: str = STICKY_NAMESPACE
 
     @property
     def dead_letter_queue_name(self) -> str:
@@ -67,17 +72,33 @@ class Settings:
 
 @dataclass(frozen=True, slots=True)
 class QuerySettings:
-    """What `sql` is told: no token, for it calls nobody."""
+    """What the commands are told that need no token, for they call nobody; `retention_days` 0 keeps all."""
 
     database: Database = DATABASE
     engine: Engine = Engine()  # noqa: RUF009 - immutable
+    s3: S3 = S3()  # noqa: RUF009 - immutable
+    retention_days: int = 0
 
 
 def read_settings(environ: Mapping[str, str]) -> Settings:
-    """Raises SettingsError with every problem at once."""
-    reader = SettingsReader(environ)
+    """Values that name a secret of AWS are fetched. Raises SettingsError with every problem at once."""
+    reader = open_reader(environ, _read)
+    settings = _read(reader)
+    reader.finish()
+    return settings
+
+
+def read_query_settings(environ: Mapping[str, str]) -> QuerySettings:
+    """Values that name a secret of AWS are fetched. Raises SettingsError with every problem at once."""
+    reader = open_reader(environ, _read_query)
+    settings = _read_query(reader)
+    reader.finish()
+    return settings
+
+
+def _read(reader: SettingsReader) -> Settings:
     prefix = reader.text("WORKER_NAME_PREFIX")
-    settings = Settings(
+    return Settings(
         api_token=reader.required_secret("CLOUDFLARE_API_TOKEN", "a token with Queues edit permission"),
         account_id=reader.text("CLOUDFLARE_ACCOUNT_ID"),
         api_base_url=reader.url("CLOUDFLARE_API_BASE_URL", API_BASE_URL),
@@ -92,17 +113,30 @@ def read_settings(environ: Mapping[str, str]) -> Settings:
         batch_max_wait_ms=reader.whole_number("BATCH_MAX_WAIT_MS", 5_000, low=0, high=60_000),
         idle_max_ms=reader.whole_number("IDLE_MAX_MS", 60_000, low=100, high=3_600_000),
         forward=_read_forward(reader),
+        key_policy=_read_key_policy(reader),
+        sticky_namespace_title=f"{prefix}-{STICKY_NAMESPACE}" if prefix else STICKY_NAMESPACE,
     )
-    reader.finish()
-    return settings
 
 
-def read_query_settings(environ: Mapping[str, str]) -> QuerySettings:
-    """Raises SettingsError with every problem at once."""
-    reader = SettingsReader(environ)
-    settings = QuerySettings(database=_read_database(reader), engine=_read_engine(reader))
-    reader.finish()
-    return settings
+def _read_query(reader: SettingsReader) -> QuerySettings:
+    return QuerySettings(
+        database=_read_database(reader),
+        engine=_read_engine(reader),
+        s3=_read_s3(reader),
+        retention_days=reader.whole_number("RETENTION_DAYS", 0, low=0, high=36_500),
+    )
+
+
+def _read_key_policy(reader: SettingsReader) -> KeyPolicy:
+    policy = KeyPolicy(
+        reader.choice("TARGETING_KEY_POLICY", PLAIN, POLICIES),
+        reader.key_bytes(
+            "TARGETING_KEY_HASH_KEY", decode=decode_base64, length=KEY_BYTES, expected=f"base64 of {KEY_BYTES} bytes"
+        ),
+    )
+    if policy.name == HMAC and not policy.hash_key:
+        reader.problem("TARGETING_KEY_HASH_KEY is needed for TARGETING_KEY_POLICY=hmac (`openssl rand -base64 32`)")
+    return policy
 
 
 def _read_forward(reader: SettingsReader) -> ForwardSettings:
@@ -133,8 +167,7 @@ def _read_database(reader: SettingsReader) -> Database:
     expected = f"the path of a DuckDB file, or {DUCKLAKE}postgres://USER@HOST:PORT/NAME"
     database = reader.parsed("DATABASE", parse_database, parse_database(DATABASE), expected, show=show_database)
     password, data_path = reader.secret("DATABASE_PASSWORD"), reader.text("LAKE_DATA_PATH")
-    region = reader.text("AWS_REGION") or reader.text("AWS_DEFAULT_REGION")
-    endpoint = reader.url("AWS_ENDPOINT_URL_S3") or reader.url("AWS_ENDPOINT_URL")
+    s3 = _read_s3(reader)
     if not isinstance(database, Lake):
         if reader.text("AWS_LAMBDA_FUNCTION_NAME"):
             reader.problem(f"DATABASE is a local path, and a function's disk is not kept: it must be a {DUCKLAKE} URL")
@@ -143,12 +176,13 @@ def _read_database(reader: SettingsReader) -> Database:
         reader.problem("LAKE_DATA_PATH is not set (where the lake's files are: s3://BUCKET/PREFIX, or a folder)")
     if password and database.password:
         reader.problem("DATABASE_PASSWORD is set, and DATABASE has a password too")
-    return replace(
-        database,
-        password=password or database.password,
-        data_path=data_path,
-        s3_region=region,
-        s3_endpoint=endpoint,
+    return replace(database, password=password or database.password, data_path=data_path, s3=s3)
+
+
+def _read_s3(reader: SettingsReader) -> S3:
+    return S3(
+        endpoint=reader.url("AWS_ENDPOINT_URL_S3") or reader.url("AWS_ENDPOINT_URL"),
+        region=reader.text("AWS_REGION") or reader.text("AWS_DEFAULT_REGION"),
     )
 
 

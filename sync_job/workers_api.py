@@ -122,12 +122,6 @@ class WorkersApi(Cloudflare):
         """Serve the script below workers.dev, or stop it; preview addresses stay off."""
         self.call("POST", f"/workers/scripts/{script}/subdomain", body={"enabled": enabled, "previews_enabled": False})
 
-    def find_kv_namespace(self, title: str) -> str | None:
-        for namespace in self.list_all("/storage/kv/namespaces"):
-            if namespace["title"] == title:
-                return str(namespace["id"])
-        return None
-
     def create_kv_namespace(self, title: str) -> str:
         """Create the namespace and return its id, or that of the one that has the title already."""
         try:

@@ -1,6 +1,6 @@
 -- What a connection needs before it loads: the words that the other files are written in, as temporary macros, and the
 -- tables that a batch passes through. Made once; a batch empties the tables instead of making them, so that the
--- statements that read them can name them.
+-- statements that read them can name them. What stored_unit() and stored_units() mean is said before (sql/privacy/).
 
 -- A message's text as a struct; null when it is not JSON. The envelope's scalars stay JSON.
 create or replace temp macro decode_message(text) as try(from_json(text, '{
@@ -130,14 +130,14 @@ create or replace temp table judged (
 -- Upstream says nothing of how many rows a message holds, so a list of a wrong shape, which from_json makes null, is told
 -- from one that is not there by a second look, which most messages do not need.
 create or replace temp macro upstream_whole(text, upstream) as
-    (upstream.flagAssigned is not null or not json_exists(text, '$.flagAssigned'))
-    and (upstream.flagResolveInfo is not null or not json_exists(text, '$.flagResolveInfo'))
-    and (upstream.clientResolveInfo is not null or not json_exists(text, '$.clientResolveInfo'))
-    and (
-        len(list_filter(upstream.flagAssigned, lambda x: x.flags is null)) = 0
-        or len(list_filter(upstream.flagAssigned, lambda x: x.flags is not null))
-            = len(json_extract(text, '$.flagAssigned[*].flags'))
-        or upstream.flagAssigned is null
+    if(upstream.flagAssigned is null, not json_exists(text, '$.flagAssigned'), true)
+    and if(upstream.flagResolveInfo is null, not json_exists(text, '$.flagResolveInfo'), true)
+    and if(upstream.clientResolveInfo is null, not json_exists(text, '$.clientResolveInfo'), true)
+    and if(
+        len(list_filter(upstream.flagAssigned, lambda x: x.flags is null)) > 0,
+        len(list_filter(upstream.flagAssigned, lambda x: x.flags is not null))
+            = len(json_extract(text, '$.flagAssigned[*].flags')),
+        true
     );
 
 -- The key of a message that has none. Resolve ids make a text unique; where there are none, two messages may say the
@@ -155,7 +155,8 @@ select
         isolate ->> '$' as isolate,
         try_cast(seq as bigint) as seq,
         state_etag ->> '$' as state_etag,
-        worker_version ->> '$' as worker_version
+        worker_version ->> '$' as worker_version,
+        stored_units(units) as units
     ),
     to_time(try_cast(sent_at_ms as bigint)) as sent_at
 from decoded

@@ -10,7 +10,7 @@ select
     nullif(applied.assignmentInfo.variant, '') as variant,
     nullif(applied.assignmentInfo.segment, '') as segment,
     nullif(applied.assignmentId, '') as assignment_id,
-    nullif(applied.targetingKey, '') as targeting_key,
+    stored_unit(nullif(applied.targetingKey, '')) as targeting_key,
     applied.targetingKeySelector as targeting_key_selector,
     -- Upstream gives no reason for the client default, nor for a unit that was missing; only the first has a rule.
     case

@@ -23,7 +23,7 @@ select
     applied.flag as flag,
     passage.rule as rule,
     nullif(passage.assignmentId, '') as assignment_id,
-    nullif(passage.targetingKey, '') as targeting_key,
+    stored_unit(nullif(passage.targetingKey, '')) as targeting_key,
     passage.targetingKeySelector as targeting_key_selector,
     position,
     nullif(request.resolveId, '') as resolve_id,
