@@ -53,6 +53,13 @@ bench-sync: $(READY) ## a run that finds nothing, one that deploys, and the comp
 package: $(READY) ## what is deployed, in dist/: our wheel, and a zip for each AWS Lambda function; sizes and digests
 	@$(BIN)/python -m infra.package
 
+tf-docs: $(PYTHON_READY) ## the tables of inputs and outputs in the READMEs of the Terraform modules
+	$(BIN)/python -m infra.module_tables
+
+tf-test: ## the Terraform modules with mocked providers; downloads those
+	terraform -chdir=infra/terraform init -backend=false -input=false >/dev/null
+	terraform -chdir=infra/terraform test
+
 worker: $(BUNDLE) ## build the Worker into sync_job/bundle
 
 browser: $(BROWSER) ## build the browser helper and its OpenFeature provider into worker/build/browser
@@ -88,6 +95,9 @@ lock: $(PYTHON_READY) ## renew the hashed requirements and the npm lock file
 	echo schemathesis==4.32.5 | $(BIN)/uv pip compile -q --upgrade --universal --generate-hashes --no-annotate \
 		--no-emit-index-url --no-emit-find-links --custom-compile-command "make lock" --python-version 3.11 \
 		- -o requirements/client-schemathesis.txt
+	echo checkov==3.3.30 | $(BIN)/uv pip compile -q --upgrade --universal --generate-hashes --no-annotate \
+		--no-emit-index-url --no-emit-find-links --custom-compile-command "make lock" --python-version 3.11 \
+		- -o requirements/client-checkov.txt
 	cd worker && npm install --package-lock-only --ignore-scripts
 	cd tests/clients/npm && npm install --package-lock-only --ignore-scripts
 
@@ -122,4 +132,4 @@ $(TEST_BUNDLE): $(WORKER_SOURCES) worker/test/entry.ts $(NODE_READY)
 $(BROWSER): $(wildcard worker/browser/*) worker/build.mjs $(NODE_READY)
 	@cd worker && node build.mjs --browser && node_modules/.bin/tsc -p browser
 
-.PHONY: help demo test check test-faults fuzz-resolve bench-resolve bench-clients bench-state bench-drain bench-sync package worker browser format proto lock clean
+.PHONY: help demo test check test-faults fuzz-resolve bench-resolve bench-clients bench-state bench-drain bench-sync package tf-docs tf-test worker browser format proto lock clean

@@ -7,8 +7,10 @@ from typing import Any
 
 import pytest
 from module_files import Resource, blocks_of, read_blocks, read_resources, read_variables
-from terraform_run import MODULES
+from terraform_run import MODULES, TERRAFORM
 from terraform_schemas import Argument, read_schemas
+
+from infra import module_tables
 
 META = {"count", "for_each", "depends_on", "lifecycle", "provider", "dynamic", "__is_block__"}
 """What any resource may hold."""
@@ -84,6 +86,17 @@ def test_every_output_is_described(module: str) -> None:
     for _, block in read_blocks(module, "output"):
         for name, output in block.items():
             assert output["description"], name
+
+
+@pytest.mark.parametrize("module", module_tables.MODULES)
+def test_tables_in_the_readmes(module: str) -> None:
+    """Inputs and outputs stand in the module's README as `make tf-docs` writes them, all of them."""
+    path = TERRAFORM / module
+    text = (path / "README.md").read_text()
+    assert text == module_tables.render_readme(path)
+    for name, variable in read_variables(module).items():
+        assert f"| `{name}` |" in text
+        assert variable["description"].replace('\\"', '"') in text
 
 
 def test_log_groups_are_there_before_functions_and_keep_logs_for_a_time() -> None:

@@ -11,6 +11,9 @@ locals {
 }
 
 data "aws_iam_policy_document" "key" {
+  # checkov:skip=CKV_AWS_109:a key's policy names the key by a star
+  # checkov:skip=CKV_AWS_111:as above
+  # checkov:skip=CKV_AWS_356:as above
   statement {
     sid       = "Administer"
     actions   = ["kms:*"]
@@ -46,6 +49,9 @@ resource "aws_kms_key" "flagedge" {
 
 # The catalogue is small (a row for each Parquet file) and asked a few times a minute.
 resource "aws_db_instance" "catalogue" {
+  # checkov:skip=CKV_AWS_118:Performance Insights is on; a catalogue this small needs no metrics by the second
+  # checkov:skip=CKV_AWS_161:DuckDB signs in with a password; tokens of IAM end after a quarter of an hour
+  # checkov:skip=CKV2_AWS_30:Performance Insights shows slow statements; logging all would repeat every row of the catalogue
   identifier                      = "${local.name}-catalogue"
   engine                          = "postgres"
   engine_version                  = "17"
