@@ -31,10 +31,10 @@ from flagedge.command import exit_code_of
 from flagedge.errors import SettingsError
 from flagedge.logs import configure_logs
 from log_consumer import job
+from log_consumer.clock import utc_now
 from log_consumer.cut import as_stored
 from log_consumer.export import export
 from log_consumer.forget import describe_forgotten, forget
-from log_consumer.forward import utc_now
 from log_consumer.maintain import describe_maintained, maintain
 from log_consumer.privacy import accept_key
 from log_consumer.progress import Progress

@@ -27,9 +27,9 @@ import structlog
 
 from flagedge.errors import LocalError, SettingsError
 from log_consumer import job
+from log_consumer.clock import utc_now
 from log_consumer.cut import cut_units, holds_unit
 from log_consumer.engine import quote
-from log_consumer.forward import utc_now
 from log_consumer.load import make_stage
 from log_consumer.maintain import Maintained, clean_lake
 from log_consumer.privacy import HMAC, KeyPolicy, read_key_checks

@@ -14,13 +14,14 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
-from datetime import UTC, datetime
+from datetime import datetime
 from types import TracebackType
 from typing import NamedTuple, Self
 
 import structlog
 
 from flagedge.errors import DecodeError, FlagedgeError
+from log_consumer.clock import utc_now
 from log_consumer.destination import Destination, Failure, Fault, backoff_s
 from log_consumer.flag_logs import FlagLogs, add_up
 from log_consumer.outbox import Attempt, Delivered, Failed, Message, Outbox, Report
@@ -225,11 +226,6 @@ class Forwarded:
     def facts(self) -> dict[str, int]:
         """As flat keys, for the log and for `--json`."""
         return {f"forwarded_{name}": getattr(self, name) for name in self.__slots__}
-
-
-def utc_now() -> datetime:
-    """As the database has it."""
-    return datetime.now(UTC).replace(tzinfo=None)
 
 
 def forward(

@@ -1,7 +1,8 @@
-"""`log_consumer.handler.handler`: one drain as an AWS Lambda function, called by a schedule.
+"""`log_consumer.handler.handler`: one drain as an AWS Lambda function, called by a schedule; or, for the event
+`{"command": "maintain"}`, one `log-consumer maintain`.
 
-It leaves before Lambda's deadline: then it pulls no more, and what was pulled is loaded and acked first. A function's
-disk is not kept, so the database has to be a lake (settings.py refuses a path there).
+A drain leaves before Lambda's deadline: then it pulls no more, and what was pulled is loaded and acked first. A
+function's disk is not kept, so the database has to be a lake (settings.py refuses a path there).
 """
 
 from __future__ import annotations
@@ -19,7 +20,9 @@ from flagedge.errors import FlagedgeError
 from flagedge.logs import configure_logs
 from flagedge.metrics import embed_metrics
 from log_consumer import job
-from log_consumer.settings import Settings, read_settings
+from log_consumer.clock import utc_now
+from log_consumer.maintain import maintain
+from log_consumer.settings import Settings, read_query_settings, read_settings
 from log_consumer.store import Store
 
 HEALTH = Path(__file__).parent / "sql" / "health.sql"
@@ -33,8 +36,10 @@ class LambdaContext(Protocol):
     def get_remaining_time_in_millis(self) -> int: ...
 
 
-def handler(_event: dict[str, Any], context: LambdaContext) -> dict[str, Any]:
-    """Drain once. The summary as a dict; a failure raises, for the schedule's retries and alarms."""
+def handler(event: dict[str, Any], context: LambdaContext) -> dict[str, Any]:
+    """Drain once, or maintain. The summary as a dict; a failure raises, for the schedule's retries and alarms."""
+    if event.get("command") == "maintain":
+        return _maintain()
     left_s = context.get_remaining_time_in_millis() / 1000
     log = configure_logs(job="log_consumer", level="info")
     started_s = time.monotonic()
@@ -76,6 +81,20 @@ def _drain(settings: Settings, left_s: float) -> job.Summary:
     client = Cloudflare(api_token=settings.api_token, account_id=settings.account_id, base_url=settings.api_base_url)
     with client as cloudflare, _stopped_after(left_s - MARGIN_S) as stop:
         return job.run(settings, cloudflare, stop=stop)
+
+
+def _maintain() -> dict[str, Any]:
+    log = configure_logs(job="log_consumer", level="info")
+    try:
+        settings = read_query_settings(os.environ)
+        with Store(settings.database, engine=settings.engine) as store:
+            done = maintain(store, retention_days=settings.retention_days, now=utc_now()).facts()
+    except FlagedgeError as error:
+        failed = embed_metrics(counts={"maintain_failed": 1}, dimensions={})
+        log.error("maintain.failed", error=str(error), **failed)  # noqa: TRY400 - as above
+        raise
+    log.info("maintain.finished", **done, **embed_metrics(counts={"maintain_failed": 0}, dimensions={}))
+    return done
 
 
 @contextmanager

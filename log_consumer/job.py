@@ -13,7 +13,6 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from datetime import UTC, datetime
 from functools import partial
 from typing import TYPE_CHECKING, Any, Protocol
 
@@ -21,6 +20,7 @@ import structlog
 
 from flagedge.errors import ApiError, FlagedgeError, SettingsError
 from log_consumer.ack import Acker
+from log_consumer.clock import utc_now
 from log_consumer.load import ROW_TABLES, Batch, Loaded, decode, load, make_stage
 from log_consumer.privacy import enter_key
 from log_consumer.pull import EMPTY_ROUNDS, Gathered, Puller
@@ -182,7 +182,7 @@ class Drain:
 
     def _load(self, gathered: Gathered, acker: Acker, *, merge: bool) -> None:
         started_s, forwards = time.monotonic(), bool(self._settings.forward)
-        now = datetime.now(UTC).replace(tzinfo=None)
+        now = utc_now()
         batch = decode(self._store.connection, gathered.texts, now=now, keeps_text=forwards)
         with self._store.transaction(merge=merge) as connection:
             loaded = load(connection, batch, is_lake=self._store.is_lake, fills_outbox=forwards)

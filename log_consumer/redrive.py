@@ -10,9 +10,9 @@ from __future__ import annotations
 import json
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
-from datetime import UTC, datetime
 from typing import Any
 
+from log_consumer.clock import utc_now
 from log_consumer.load import Batch, Loaded, decode, load, make_stage
 from log_consumer.outbox import Outbox
 from log_consumer.privacy import STORE_PLAIN, KeyPolicy, enter_key
@@ -91,7 +91,7 @@ def _redrive(
     store: Store, messages: Sequence[dict[str, Any]], redriven: Redriven, *, fills_outbox: bool, dry_run: bool
 ) -> None:
     answer = json.dumps({"result": {"messages": messages}})
-    now = datetime.now(UTC).replace(tzinfo=None)
+    now = utc_now()
     batch = decode(store.connection, [answer], now=now, keeps_text=fills_outbox)
     reasons = dict(_read_reasons(store))
     if dry_run:

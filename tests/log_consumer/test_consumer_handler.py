@@ -120,3 +120,16 @@ def test_a_failure_raises_and_is_measured(
     monkeypatch.delenv("CLOUDFLARE_API_TOKEN")
     with pytest.raises(SettingsError, match="CLOUDFLARE_API_TOKEN"):
         handler({}, Context())
+
+
+def test_a_schedule_may_maintain(
+    site: Site, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    """The same function puts the tables in order, and needs no token for it."""
+    site.send(body())
+    handler({}, Context())
+    monkeypatch.setenv("RETENTION_DAYS", "30")
+    monkeypatch.delenv("CLOUDFLARE_API_TOKEN")
+    assert handler({"command": "maintain"}, Context())["deleted_rows"]["exposures"] == 1
+    assert site.ask("select count(*) from exposures") == [(0,)]
+    assert "maintain.finished" in capfd.readouterr().err
