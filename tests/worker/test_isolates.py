@@ -47,14 +47,14 @@ class Deployed:
         return str(client.post("/v1/flags:resolve", json=body).raise_for_status().json()["resolveId"])
 
     def messages(self) -> list[dict[str, Any]]:
-        """All messages in the queue, acknowledged."""
+        """All flag-log messages in the queue, acknowledged; records of deployments among them are left out."""
         queue = self.cloudflare.find_queue("flag-logs-queue")
         assert queue is not None
         found: list[dict[str, Any]] = []
         while batch := self._pull(queue.queue_id):
             self.cloudflare.ack_messages(queue.queue_id, acks=[message["lease_id"] for message in batch])
             found += [json.loads(message["body"]) for message in batch]
-        return found
+        return [message for message in found if message["format"] == "flagedge/1"]
 
     def _pull(self, queue_id: str) -> list[dict[str, Any]]:
         text = self.cloudflare.pull_messages(queue_id, visibility_timeout_ms=60_000)
