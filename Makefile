@@ -47,6 +47,9 @@ bench-state: $(READY) ## a large state against Cloudflare's limits: upload, star
 bench-drain: $(READY) ## the consumer per CPU-second, beside DuckDB's own read_json and the queue's ceiling
 	@PYTHONPATH=tests:tests/log_consumer $(BIN)/python -m bench.drain
 
+bench-lake: $(READY) ## one consumer and four on a lake, in a folder and on moto's S3
+	@PYTHONPATH=tests:tests/log_consumer $(BIN)/python -m bench.lake
+
 bench-sync: $(READY) ## a run that finds nothing, one that deploys, and the compiling of a large state
 	@PYTHONPATH=tests $(BIN)/python -m bench.sync
 
@@ -132,4 +135,4 @@ $(TEST_BUNDLE): $(WORKER_SOURCES) worker/test/entry.ts $(NODE_READY)
 $(BROWSER): $(wildcard worker/browser/*) worker/build.mjs $(NODE_READY)
 	@cd worker && node build.mjs --browser && node_modules/.bin/tsc -p browser
 
-.PHONY: help demo test check test-faults fuzz-resolve bench-resolve bench-clients bench-state bench-drain bench-sync package tf-docs tf-test worker browser format proto lock clean
+.PHONY: help demo test check test-faults fuzz-resolve bench-resolve bench-clients bench-state bench-drain bench-lake bench-sync package tf-docs tf-test worker browser format proto lock clean
