@@ -73,12 +73,13 @@ variable "sync" {
 }
 
 variable "consumer" {
-  description = "How log-consumer runs. A run that is over its time ends well, and the next one goes on; so `timeout_s` stays below the schedule."
+  description = "How log-consumer runs. A run that is over its time ends well, and the next one goes on; so `timeout_s` stays below the schedule. `maintain_at_utc` is when the lake is put in order: minute, hour, day, month, weekday, year."
   type = object({
     schedule_minutes = optional(number, 5)
     timeout_s        = optional(number, 270)
     memory_mb        = optional(number, 2048)
     scratch_mb       = optional(number, 2048)
+    maintain_at_utc  = optional(string, "17 3 * * ? *")
     settings         = optional(map(string), {})
   })
   default = {}

@@ -10,12 +10,11 @@ import pytest
 
 sys.path.insert(0, str(Path(__file__).parent))
 from artefacts import build, unpack
-from terraform_run import Terraform
+from terraform_run import CLIENT_SECRET, Terraform
 
 from infra.package import Artefact
 
 ACCOUNT_ID = "0123456789abcdef0123456789abcdef"
-CLIENT_SECRET = "a-secret-that-nobody-is-to-find"
 
 
 @pytest.fixture(scope="session")

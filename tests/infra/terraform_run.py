@@ -19,6 +19,9 @@ MODULES = ("aws", "cloudflare", ".", "examples/minimal", "examples/production")
 SOURCES = {"aws": "hashicorp/aws", "cloudflare": "cloudflare/cloudflare"}
 
 
+CLIENT_SECRET = "a-secret-that-nobody-is-to-find"
+
+
 class TerraformError(Exception):
     """Terraform refused; the text is what it says, without line breaks and frames."""
 
@@ -77,6 +80,12 @@ class Terraform:
         path = self.folder / "variables.tfvars.json"
         path.write_text(json.dumps(variables))
         return [f"-var-file={path}"]
+
+
+def environment_of(applied: dict[str, dict[str, Any]], job: str) -> dict[str, str]:
+    [environment] = applied[f'module.aws.aws_lambda_function.job["{job}"]']["environment"]
+    found: dict[str, str] = environment["variables"]
+    return found
 
 
 def write_overrides(folder: Path) -> Path:

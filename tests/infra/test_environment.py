@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 from module_files import read_locals
-from test_terraform import environment_of
+from terraform_run import environment_of
 
 from flagedge.errors import SettingsError
 from log_consumer.settings import read_settings

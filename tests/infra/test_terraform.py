@@ -8,8 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from conftest import CLIENT_SECRET
-from terraform_run import MODULES, TERRAFORM, Terraform, TerraformError
+from terraform_run import CLIENT_SECRET, MODULES, TERRAFORM, Terraform, TerraformError, environment_of
 
 FUNCTIONS = ("sync-job", "log-consumer")
 
@@ -153,6 +152,7 @@ WRONG = {
     "sync ": ({"settings": {"LEASE": "off"}}, "repeats a setting"),
     "consumer": ({"schedule_minutes": 1}, "no longer than the time to the next run"),
     "consumer ": ({"memory_mb": 128}, "1024 to 10240"),
+    "consumer  ": ({"maintain_at_utc": "daily"}, "six fields"),
     "catalogue": (None, "give both"),
     "catalogue ": ({"host": "h", "database": "lake;", "user": "u"}, "letters, digits"),
     "catalogue  ": ({"host": "h", "database": "d", "user": "u", "sslmode": "disable"}, "sslmode"),
@@ -181,9 +181,3 @@ def test_wrong_values_are_refused(
     with pytest.raises(TerraformError) as refused:
         root.plan(**variables | {variable.strip(): value})
     assert message in str(refused.value)
-
-
-def environment_of(applied: dict[str, dict[str, Any]], job: str) -> dict[str, str]:
-    [environment] = applied[f'module.aws.aws_lambda_function.job["{job}"]']["environment"]
-    found: dict[str, str] = environment["variables"]
-    return found

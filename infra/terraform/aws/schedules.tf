@@ -42,6 +42,38 @@ resource "aws_scheduler_schedule" "job" {
   }
 }
 
+# Once a day what is too old is thrown away and small files are merged. While a drain runs Lambda keeps the event, for as
+# long as a drain may take.
+resource "aws_scheduler_schedule" "maintain" {
+  count = local.has_consumer ? 1 : 0
+
+  name                = "maintain"
+  group_name          = aws_scheduler_schedule_group.jobs.name
+  description         = "Has ${local.function["log-consumer"]} put the lake in order"
+  schedule_expression = "cron(${var.consumer.maintain_at_utc})"
+  state               = var.is_enabled ? "ENABLED" : "DISABLED"
+  kms_key_arn         = var.kms_key_arn
+
+  flexible_time_window {
+    mode = "OFF"
+  }
+
+  target {
+    arn      = aws_lambda_function.job["log-consumer"].arn
+    role_arn = aws_iam_role.scheduler.arn
+    input    = jsonencode({ command = "maintain" })
+
+    retry_policy {
+      maximum_event_age_in_seconds = 3600
+      maximum_retry_attempts       = 2
+    }
+
+    dead_letter_config {
+      arn = aws_sqs_queue.undelivered.arn
+    }
+  }
+}
+
 resource "aws_sqs_queue" "undelivered" {
   name                      = "${var.name}-undelivered"
   message_retention_seconds = 1209600

@@ -106,12 +106,13 @@ variable "sync" {
 }
 
 variable "consumer" {
-  description = "How log-consumer runs. A run that is over its time ends well, and the next one goes on; so `timeout_s` stays below the schedule."
+  description = "How log-consumer runs. A run that is over its time ends well, and the next one goes on; so `timeout_s` stays below the schedule. `maintain_at_utc` is when the lake is put in order: minute, hour, day, month, weekday, year."
   type = object({
     schedule_minutes = optional(number, 5)
     timeout_s        = optional(number, 270)
     memory_mb        = optional(number, 2048)
     scratch_mb       = optional(number, 2048)
+    maintain_at_utc  = optional(string, "17 3 * * ? *")
     settings         = optional(map(string), {})
   })
   default = {}
@@ -131,6 +132,10 @@ variable "consumer" {
   validation {
     condition     = var.consumer.scratch_mb >= 512 && var.consumer.scratch_mb <= 10240
     error_message = "consumer.scratch_mb is 512 to 10240."
+  }
+  validation {
+    condition     = can(regex("^[0-9]+ [0-9]+ \\S+ \\S+ \\S+ \\S+$", var.consumer.maintain_at_utc))
+    error_message = "consumer.maintain_at_utc has the six fields of EventBridge's cron, such as \"17 3 * * ? *\"; minute and hour are numbers."
   }
   validation {
     condition     = length(setintersection(keys(var.consumer.settings), keys(local.consumer_environment))) == 0
