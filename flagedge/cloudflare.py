@@ -26,6 +26,7 @@ TIMEOUT = httpx.Timeout(30.0, connect=5.0, write=60.0)
 PER_PAGE = 50  # the most that every list allows
 KV_KEYS_PER_PAGE = 1000
 KV_KEYS_PER_WRITE = 10_000
+KV_WRITE_PAUSE_S = 1.0  # between two writes of a key
 SHOWN_MESSAGE_CHARS = 300
 RETRIED_STATUSES = frozenset({408, 409, 429})
 AUTH_FAILED = 10000
@@ -232,10 +233,15 @@ class Cloudflare:
             params["cursor"] = cursor
 
     def delete_kv_keys(self, namespace_id: str, keys: Sequence[str]) -> None:
-        """Delete up to KV_KEYS_PER_WRITE keys, whether they are there or not. Raises ApiError when one is left."""
-        done = self.call("POST", f"/storage/kv/namespaces/{namespace_id}/bulk/delete", body=list(keys))
-        if left := done.get("unsuccessful_keys"):
-            raise UnavailableError(f"{len(left)} of {len(keys)} KV keys were not deleted", hint="Run this again")
+        """Delete up to KV_KEYS_PER_WRITE keys, there or not. Raises UnavailableError when one is left."""
+        left = list(keys)
+        for _ in range(self._retry.attempts):
+            answer = self.call("POST", f"/storage/kv/namespaces/{namespace_id}/bulk/delete", body=left)
+            left = answer.get("unsuccessful_keys") or []
+            if not left:
+                return
+            self._sleep(KV_WRITE_PAUSE_S)
+        raise UnavailableError(f"{len(left)} of {len(keys)} KV keys were not deleted", hint="Run this again")
 
     def find(self, endpoint: str, *, missing: frozenset[int]) -> dict[str, Any] | None:
         """The result of a GET; None when a `missing` code says so, and only then: a failed read is no absence."""
