@@ -21,8 +21,6 @@ CONFIG: dict[str, str | bool | int | float | list[str]] = {
     "allow_persistent_secrets": False,
     # SQL sees tables, never the variables of this program.
     "python_enable_replacements": False,
-    # A consumer is given one core.
-    "threads": 1,
     # A commit writes the file itself, and no log beside it: that would write every row twice.
     "checkpoint_threshold": "0B",
     "auto_checkpoint_skip_wal_threshold": 0,
@@ -50,12 +48,16 @@ class Engine:
     temp_directory: str = ""
     home: str = ""
 
-    def connect(self) -> duckdb.DuckDBPyConnection:
-        """A new database in memory. Raises SettingsError when DuckDB does not take the limits."""
-        given = {
+    def connect(self, *, threads: int = 0) -> duckdb.DuckDBPyConnection:
+        """A new database in memory, on all cores unless `threads` says how many.
+
+        Raises SettingsError when DuckDB does not take the limits.
+        """
+        given: dict[str, str | bool | int | float | list[str]] = {
             "memory_limit": self.memory_limit,
             "temp_directory": self.temp_directory,
             "home_directory": self.home,
+            "threads": threads,
         }
         try:
             return duckdb.connect(":memory:", config=CONFIG | {key: value for key, value in given.items() if value})

@@ -110,10 +110,8 @@ def _maintain_lake(store: Store, done: Maintained, retention_days: int, now: dat
         if retention_days:
             done.deleted_rows = delete_old_rows(connection, before=now - timedelta(days=retention_days), now=now)
     with store.hold() as connection:
-        tables = [
-            str(name)
-            for (name,) in connection.execute("select table_name from ducklake_table_info('store')").fetchall()
-        ]
+        found = "select table_name from ducklake_table_info('store') where file_count > 1 or delete_file_count > 0"
+        tables = [str(name) for (name,) in connection.execute(found).fetchall()]
     for table in tables:
         with store.hold() as connection:
             connection.execute(

@@ -28,8 +28,8 @@ def rewrite_file(connection: duckdb.DuckDBPyConnection, path: str) -> int:
     """
     old = Path(path).resolve()
     new = old.with_name(old.name + SUFFIX)
-    _remove(new)
     try:
+        _remove(new)
         connection.execute("checkpoint store")
         connection.execute(f"attach {quote(str(new))} as fresh (type duckdb, storage_version '{STORAGE_VERSION}')")
         try:
@@ -41,7 +41,8 @@ def rewrite_file(connection: duckdb.DuckDBPyConnection, path: str) -> int:
         sync_path(new)
         new.replace(old)
     except (duckdb.Error, OSError) as exc:
-        _remove(new)
+        with suppress(OSError):
+            _remove(new)
         raise LocalError(f"cannot rewrite {path}: {exc}", hint="It needs as much free space as the file has") from exc
     sync_path(old.parent)
     return old.stat().st_size

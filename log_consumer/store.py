@@ -62,7 +62,8 @@ class Store:
         sleep: Callable[[float], object] = time.sleep,
     ) -> None:
         self.database = database
-        self.connection = (engine or Engine()).connect()
+        # A consumer is given one core.
+        self.connection = (engine or Engine()).connect(threads=1)
         self._place = _find_place(database, lock_wait_s=lock_wait_s, clock=clock, sleep=sleep)
         self._place.open(self.connection)
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +19,7 @@ from log_consumer.cli import main
 from log_consumer.databases import S3, Lake, show_database
 from log_consumer.engine import Engine
 from log_consumer.load import make_stage
+from log_consumer.query import query
 from log_consumer.settings import read_query_settings, read_settings
 from log_consumer.store import Store
 
@@ -126,6 +128,16 @@ def test_the_engine_takes_its_limits(tmp_path: Path) -> None:
     assert values == ["286.1 MiB", str(tmp_path / "spill"), str(tmp_path), False]
     with pytest.raises(SettingsError, match="DuckDB does not take its limits"):
         Engine("300XB").connect()
+
+
+def test_a_consumer_has_one_core_and_an_analyst_all(database: str) -> None:
+    """Several consumers share a machine."""
+    threads = "select current_setting('threads')"
+    with Store(database) as store:
+        assert store.connection.execute(threads).fetchall() == [(1,)]
+        with store.transaction():
+            pass
+    assert query(database, threads).rows == [(os.cpu_count(),)]
 
 
 def test_sql_sees_no_variable_of_this_program() -> None:
