@@ -175,7 +175,7 @@ def _make_cloudflare(edge: LocalEdge, applied: dict[str, dict[str, Any]]) -> Non
         ids = {values["queue_id"]: api.create_queue(values["queue_name"]).queue_id for values in made["queue"]}
         for values in made["queue_consumer"]:
             assert values["type"] == "http_pull"
-            api.create_pull_consumer(ids[values["queue_id"]], dead_letter_queue=values["dead_letter_queue"])
+            api.create_pull_consumer(ids[values["queue_id"]], dead_letter_queue=values["dead_letter_queue"] or "")
         for values in made["workers_kv_namespace"]:
             api.create_kv_namespace(values["title"])
 

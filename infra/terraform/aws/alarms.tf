@@ -140,7 +140,7 @@ resource "aws_cloudwatch_metric_alarm" "consumer" {
     dead-letters = {
       metric      = local.metrics.dead
       threshold   = 1
-      description = "Messages were given up after a hundred deliveries; they wait in the dead-letter queue."
+      description = "Messages came back from the dead-letter queue: log-consumer failed, or was away, for a hundred deliveries. They were loaded; find out why."
     }
     delivery-gap = {
       metric      = local.metrics.missing

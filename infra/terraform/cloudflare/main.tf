@@ -6,6 +6,13 @@ locals {
   queue_name = "${local.prefix}flag-logs-queue"
   is_owner   = var.resources_owner == "terraform"
 
+  pull_settings = {
+    batch_size            = 100
+    visibility_timeout_ms = 60000
+    max_retries           = 100
+    retry_delay           = 10
+  }
+
   wanted_namespaces = {
     resolver-materializations = var.sticky_assignments
     resolver-metrics          = var.worker_metrics
@@ -40,12 +47,17 @@ resource "cloudflare_queue_consumer" "pull" {
   queue_id          = cloudflare_queue.flag_logs[0].queue_id
   type              = "http_pull"
   dead_letter_queue = cloudflare_queue.dead_letters[0].queue_name
-  settings = {
-    batch_size            = 100
-    visibility_timeout_ms = 60000
-    max_retries           = 100
-    retry_delay           = 10
-  }
+  settings          = local.pull_settings
+}
+
+# log-consumer empties the dead-letter queue as well. What it cannot read it keeps, so nothing is given up here.
+resource "cloudflare_queue_consumer" "dead_letters" {
+  count = local.is_owner ? 1 : 0
+
+  account_id = var.account_id
+  queue_id   = cloudflare_queue.dead_letters[0].queue_id
+  type       = "http_pull"
+  settings   = local.pull_settings
 }
 
 resource "cloudflare_workers_kv_namespace" "worker" {
