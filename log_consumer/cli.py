@@ -143,8 +143,8 @@ def _forget(options: argparse.Namespace) -> None:
     _print(options, forgotten.facts(), describe_forgotten(forgotten, dry_run=options.dry_run))
 
 
-def _read_units(options: argparse.Namespace) -> list[str]:
-    """The units that are named, each once. Raises SettingsError when there is none, or one is no text."""
+def _read_units(options: argparse.Namespace) -> set[str]:
+    """The units that are named. Raises SettingsError when there is none, or one is no text."""
     named = list(options.unit)
     if options.from_file:
         try:
@@ -152,7 +152,7 @@ def _read_units(options: argparse.Namespace) -> list[str]:
         except (OSError, UnicodeDecodeError) as exc:
             raise SettingsError([f"--from-file {options.from_file} cannot be read ({type(exc).__name__})"]) from None
         named += text.splitlines()
-    units = list(dict.fromkeys(filter(None, named)))
+    units = set(filter(None, named))
     if not units:
         raise SettingsError(["no unit was named (--unit, or --from-file)"])
     if any(as_stored(unit) != unit for unit in units):

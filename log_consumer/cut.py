@@ -27,10 +27,9 @@ def cut_units(text: str, units: Collection[str]) -> str:
 def holds_unit(text: str, units: Collection[str]) -> bool:
     """Whether a body of any form names one of them: as a string of its JSON, or anywhere where it is none."""
     try:
-        document = json.loads(text)
+        return any(as_stored(string) in units for string in _strings_of(json.loads(text)))
     except (ValueError, RecursionError):
         return any(spelling in text for unit in units for spelling in _spell(unit))
-    return any(as_stored(string) in units for string in _strings_of(document))
 
 
 def as_stored(unit: str) -> str:
@@ -118,7 +117,7 @@ def _strings_of(document: Any) -> Iterator[str]:
 def _strings_inside(text: str) -> Iterator[str]:
     try:
         inner = json.loads(text)
-    except (ValueError, RecursionError):
+    except ValueError:
         return
     yield from _strings_of(inner)
 

@@ -14,7 +14,7 @@ import base64
 import binascii
 import json
 import threading
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from datetime import timedelta
 from functools import cache
@@ -70,7 +70,7 @@ class Forgotten:
 def forget(
     settings: Settings,
     account: Account,
-    units: Collection[str],
+    units: set[str],
     *,
     keeps_sticky: bool = False,
     dry_run: bool = False,
@@ -81,7 +81,7 @@ def forget(
     Raises SettingsError when the database holds hashes and the key is not one of theirs, ApiError and LocalError as
     a drain does; what was erased by then stays erased.
     """
-    forgotten, policy = Forgotten(len(set(units))), settings.key_policy
+    forgotten, policy = Forgotten(len(units)), settings.key_policy
     if dry_run and isinstance(settings.database, str) and not Path(settings.database).exists():
         raise LocalError(f"there is no database {settings.database}", hint="DATABASE names it")
     namespace_id = None if keeps_sticky else account.find_kv_namespace(settings.sticky_namespace_title)
@@ -109,7 +109,7 @@ def forget(
     return forgotten
 
 
-def erase(store: Store, units: Collection[str], policy: KeyPolicy, forgotten: Forgotten, *, dry_run: bool) -> None:
+def erase(store: Store, units: set[str], policy: KeyPolicy, forgotten: Forgotten, *, dry_run: bool) -> None:
     """Delete the rows of these units, cut them out of what waits; or count only. Relies on load.make_stage()."""
     hashes = [policy.hash_unit(unit) for unit in units] if policy.hash_key else []
     with store.transaction() as connection:
@@ -163,7 +163,7 @@ def _erase_rows(connection: duckdb.DuckDBPyConnection, table: str, stored: Seque
     return int(connection.execute(statement, [stored]).fetchall()[0][0])
 
 
-def _cut_outbox(connection: duckdb.DuckDBPyConnection, units: Collection[str], *, dry_run: bool) -> int:
+def _cut_outbox(connection: duckdb.DuckDBPyConnection, units: set[str], *, dry_run: bool) -> int:
     found = connection.execute(_read_sql("outbox"), {"units": list(units)}).fetchall()
     if found and not dry_run:
         cut = [{"isolate": isolate, "seq": seq, "text": cut_units(text, units)} for isolate, seq, text in found]
@@ -171,7 +171,7 @@ def _cut_outbox(connection: duckdb.DuckDBPyConnection, units: Collection[str], *
     return len(found)
 
 
-def _erase_rejected(connection: duckdb.DuckDBPyConnection, units: Collection[str], *, dry_run: bool) -> int:
+def _erase_rejected(connection: duckdb.DuckDBPyConnection, units: set[str], *, dry_run: bool) -> int:
     """Whole: what this version cannot read it cannot cut."""
     found = [message_id for message_id, text in _read_rejected(connection) if holds_unit(text, units)]
     if found and not dry_run:
