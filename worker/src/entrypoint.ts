@@ -15,7 +15,7 @@ export interface FlagsProps {
 }
 
 /** The entry point over the Worker of an isolate. */
-export function flagsEntrypoint(workerOf: (env: Env) => FlagWorker) {
+export function flagsEntrypoint(workerOf: (env: Env, context: ExecutionContext) => FlagWorker) {
   return class Flags extends WorkerEntrypoint<Env, FlagsProps> {
     getBooleanValue(key: string, fallback: boolean, context?: FlagContext): Promise<boolean> {
       const { binding, client } = this.#caller();
@@ -77,11 +77,11 @@ export function flagsEntrypoint(workerOf: (env: Env) => FlagWorker) {
     }
 
     override fetch(request: Request): Promise<Response> {
-      return workerOf(this.env).fetch(request, this.ctx);
+      return workerOf(this.env, this.ctx).fetch(request, this.ctx);
     }
 
     #caller() {
-      const { binding } = workerOf(this.env);
+      const { binding } = workerOf(this.env, this.ctx);
       return { binding, client: binding.clientNamed(this.ctx.props?.client) };
     }
 

@@ -4,23 +4,24 @@
  */
 import bits from "./bitsets.bin";
 import { flagsEntrypoint } from "./entrypoint";
+import { Isolate } from "./isolate";
 import planText from "./plan.json";
 import { loadPlan } from "./plan";
 import type { Env } from "./settings";
-import { FlagWorker } from "./worker";
+import type { FlagWorker } from "./worker";
 
 const plan = loadPlan(planText, bits);
-let worker: FlagWorker | null = null;
+let isolate: Isolate | null = null;
 
-/** One Worker per isolate: its memory and its log are shared by all that call it. */
-function workerOf(env: Env): FlagWorker {
-  return (worker ??= new FlagWorker(plan, env));
+/** One Worker per isolate and plan: its memory and its log are shared by all that call it. */
+function workerOf(env: Env, context: ExecutionContext): FlagWorker {
+  return (isolate ??= new Isolate(plan, env)).workerFor(context);
 }
 
 export const Flags = flagsEntrypoint(workerOf);
 
 export default {
   fetch(request: Request, env: Env, context: ExecutionContext): Promise<Response> {
-    return workerOf(env).fetch(request, context);
+    return workerOf(env, context).fetch(request, context);
   },
 };

@@ -8,7 +8,7 @@ import { Bits, type BitsJson } from "./bits";
 import { buildCriterion, type Criterion, type TestJson } from "./criteria";
 import { type OutcomeNames, outcomeNames, type RuleNames, ruleNames } from "./dictionary";
 
-const PLAN_FORMAT = 1;
+export const PLAN_FORMAT = 1;
 
 type ExpressionJson = boolean | number | ["!", ExpressionJson] | ["&" | "|", ...ExpressionJson[]];
 export type BloomJson = readonly [hashCount: number, bitCount: number, offset: number, length: number];
@@ -352,6 +352,6 @@ export function at<T>(items: readonly T[], index: number): T {
 }
 
 /** Read a plan. Throws PlanError (or SyntaxError) for what is not one of a known format. */
-export function loadPlan(text: string, data: ArrayBuffer): Plan {
-  return new Plan(JSON.parse(text) as PlanJson, new Uint8Array(data));
+export function loadPlan(text: string, data: ArrayBuffer | Uint8Array): Plan {
+  return new Plan(JSON.parse(text) as PlanJson, data instanceof Uint8Array ? data : new Uint8Array(data));
 }

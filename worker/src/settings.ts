@@ -2,6 +2,7 @@
  * What the bindings say, read once per isolate.
  * @module
  */
+import type { BundledState, HotSettings } from "./hot_state";
 import type { TokenSettings } from "./token";
 
 export interface Env {
@@ -18,6 +19,8 @@ export interface OfrepClientSettings {
 
 export interface Settings {
   readonly stateEtag: string;
+  /** Since when the bundled plan's state is served, in epoch seconds; 0 where nobody knows. */
+  readonly stateSinceSeconds: number;
   /** Version of flagedge that deployed this Worker. */
   readonly deployerVersion: string;
   /** The overrides in the plan, as sync_job wrote them down; "" for none. */
@@ -44,6 +47,7 @@ export function readSettings(env: Env): Settings {
   const materializationTtl = wholeNumber(env, "MATERIALIZATION_TTL_SECONDS", 0, U32_MAX);
   return {
     stateEtag: text(env, "RESOLVER_STATE_ETAG"),
+    stateSinceSeconds: stateSince(env),
     deployerVersion: text(env, "DEPLOYER_VERSION"),
     overrides: text(env, "FLAG_OVERRIDES"),
     forceApply: text(env, "FORCE_APPLY").trim().toLowerCase() !== "false",
@@ -70,6 +74,27 @@ function tokenKeys(env: Env): string[] {
   const sealing = text(env, "RESOLVE_TOKEN_SEALING_KEY") || TOKEN_KEY;
   names.sort((left, right) => Number(right === sealing) - Number(left === sealing) || (left < right ? -1 : 1));
   return names.map((name) => text(env, name)).filter((key) => key !== "");
+}
+
+/** How plans come from KV; null where they do not. */
+export function readHotSettings(env: Env): HotSettings | null {
+  const bundled = bundledState(env);
+  const macKey = text(env, "STATE_MAC_KEY");
+  return bundled === null || macKey === "" ? null : { macKey, ttlMs: wholeNumber(env, "RULES_TTL_MS", 30_000, 3_600_000), bundled };
+}
+
+function bundledState(env: Env): BundledState | null {
+  const facts = text(env, "STATE_BUNDLE");
+  return facts === "" ? null : { ...(JSON.parse(facts) as Omit<BundledState, "sinceSeconds">), sinceSeconds: stateSince(env) };
+}
+
+function stateSince(env: Env): number {
+  return wholeNumber(env, "STATE_SINCE", 0, U32_MAX);
+}
+
+/** The namespace that plans come from, if it is bound. */
+export function stateKvOf(env: Env): KVNamespace | null {
+  return binding<KVNamespace>(env, "CONFIDENCE_STATE_KV");
 }
 
 /** The flag-logs queue, if it is bound. */

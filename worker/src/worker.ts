@@ -12,7 +12,9 @@ import { Cors } from "./cors";
 import { Evaluator } from "./evaluator";
 import { FlagLog } from "./flag_log";
 import { Flagship } from "./flagship";
+import type { HotState } from "./hot_state";
 import { randomId } from "./ids";
+import { Lasting } from "./lasting";
 import { renderMetrics } from "./metrics";
 import type { Origin } from "./message";
 import { Ofrep, OFREP_HEADERS, type OpenAnswer } from "./ofrep";
@@ -22,8 +24,8 @@ import { Prober } from "./probe";
 import { allow, notAllowed, readBody, Refusal } from "./refusal";
 import { NO_SDK, readApplyRequest, readResolveRequest, RequestError, type ResolveRequest, type Sdk } from "./request";
 import type { Resolution } from "./resolve";
-import { type Env, materializationsOf, metricsOf, queueOf, readSettings, type Settings } from "./settings";
-import { TokenBox } from "./token";
+import { type Env, materializationsOf, metricsOf, type Settings } from "./settings";
+import type { TokenBox } from "./token";
 
 /** What a resolve knows when its flags are decided. */
 interface Decided {
@@ -51,24 +53,26 @@ export class FlagWorker {
   readonly #openCors: Cors;
   readonly #hasMaterializations: boolean;
   readonly #metricsKv: KVNamespace | null;
+  readonly #hot: HotState | null;
 
-  constructor(plan: Plan, env: Env) {
+  constructor(plan: Plan, env: Env, lasting = new Lasting(env, null)) {
     this.#plan = plan;
-    this.#settings = readSettings(env);
+    this.#settings = lasting.settings;
+    this.#hot = lasting.hot;
     const materializations = materializationsOf(env);
     this.#hasMaterializations = materializations !== null;
     this.#metricsKv = metricsOf(env);
     this.#clients = new Clients(plan);
     this.#evaluator = new Evaluator(plan, materializations, this.#settings.materializationTtlSeconds);
-    this.#log = new FlagLog(plan, this.#settings, queueOf(env), this.#metricsKv, this.#hasMaterializations);
+    this.#log = new FlagLog(plan, lasting.log, this.#hasMaterializations);
     const flags = new OpenFeature(this.#evaluator, this.#log);
     this.binding = new FlagBinding(plan, flags);
     const ofrepOrigin = (request: Request) => originOf(request, "ofrep", NO_SDK);
     const callers = new Callers(this.#clients, this.#settings.ofrepClients);
     this.#ofrep = new Ofrep(plan, callers, flags, ofrepOrigin);
     this.#flagship = new Flagship(callers, flags, ofrepOrigin);
-    this.#prober = new Prober(plan, this.#settings);
-    this.#tokens = new TokenBox(this.#settings.tokens);
+    this.#prober = new Prober(plan, this.#settings, this.#hot);
+    this.#tokens = lasting.tokens;
     this.#cors = new Cors(this.#settings.allowedOrigin);
     this.#openCors = new Cors(this.#settings.allowedOrigin, OFREP_HEADERS);
   }
@@ -210,7 +214,9 @@ export class FlagWorker {
   }
 
   #stateEtag(): string {
-    return JSON.stringify({ etag: this.#settings.stateEtag || this.#plan.etag, version: this.#settings.deployerVersion });
+    // The binding is of the bundled plan.
+    const etag = (this.#hot === null && this.#settings.stateEtag) || this.#plan.etag;
+    return JSON.stringify({ etag, version: this.#settings.deployerVersion });
   }
 
   #health(): string {
@@ -218,16 +224,26 @@ export class FlagWorker {
       flag_logs_queue: this.#log.hasQueue ? "bound" : "missing",
       token_key: this.#tokens.hasKey ? "present" : "missing",
     };
-    const isWhole = parts.flag_logs_queue === "bound" && parts.token_key === "present";
+    const state = this.#describeState(Date.now());
+    const isWhole = parts.flag_logs_queue === "bound" && parts.token_key === "present" && !this.#hot?.problem;
     return JSON.stringify({
       status: isWhole ? "ok" : "degraded",
       state_etag: this.#plan.etag,
+      state,
       worker_version: this.#settings.deployerVersion,
       flag_count: this.#plan.flagCount,
       ...parts,
       materializations: this.#hasMaterializations ? "bound" : "missing",
       metrics: this.#metricsKv === null ? "missing" : "bound",
     });
+  }
+
+  /** Where the plan came from, and how old it is. */
+  #describeState(nowMs: number): object {
+    if (this.#hot !== null) return this.#hot.describe(nowMs);
+    const { stateSinceSeconds } = this.#settings;
+    const age = stateSinceSeconds === 0 ? null : Math.max(0, Math.floor(nowMs / 1000) - stateSinceSeconds);
+    return { source: "bundle", etag: this.#plan.etag, age_s: age };
   }
 
   /** An answer in one of the open protocols. */

@@ -1,0 +1,24 @@
+/**
+ * What lasts as long as the isolate, whatever plan is served: its memory of keys and its log are one.
+ * @module
+ */
+import { LogChannel } from "./flag_log";
+import type { HotState } from "./hot_state";
+import { type Env, metricsOf, queueOf, readSettings, type Settings } from "./settings";
+import { TokenBox } from "./token";
+
+export class Lasting {
+  readonly settings: Settings;
+  readonly log: LogChannel;
+  readonly tokens: TokenBox;
+
+  constructor(
+    env: Env,
+    /** null where plans come with deployments alone. */
+    readonly hot: HotState | null,
+  ) {
+    this.settings = readSettings(env);
+    this.log = new LogChannel(this.settings, queueOf(env), metricsOf(env));
+    this.tokens = new TokenBox(this.settings.tokens);
+  }
+}
