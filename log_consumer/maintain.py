@@ -114,10 +114,11 @@ def _maintain_lake(store: Store, done: Maintained, retention_days: int, now: dat
         tables = [str(name) for (name,) in connection.execute(found).fetchall()]
     for table in tables:
         with store.hold() as connection:
+            # Rows are fetched, for a lake is only changed with the last one.
             connection.execute(
                 f"call ducklake_rewrite_data_files('store', $1, delete_threshold => {REWRITE_SHARE})", [table]
-            )
-            connection.execute("call ducklake_merge_adjacent_files('store', $1)", [table])
+            ).fetchall()
+            connection.execute("call ducklake_merge_adjacent_files('store', $1)", [table]).fetchall()
     clean_lake(store, done, older_than=now - READERS_TIME)
 
 
