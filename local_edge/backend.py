@@ -1,7 +1,8 @@
-"""What workerd's queue and KV bindings talk to (source: workerd src/workerd/api/queue.c++ and kv.c++).
+"""What workerd's queue and KV bindings and its Cache API talk to (source: src/workerd/api of workerd).
 
-Plain HTTP; the header that our configuration injects names the binding: `queue/<name>` or `kv/<namespace id>`. A
-queue send must be answered with 200 and a JSON body; a refusal speaks through the CF-Queues-Error headers.
+Plain HTTP; the header that our configuration injects names the binding: `queue/<name>`, `kv/<namespace id>` or
+`cache/<script>`. A queue send must be answered with 200 and a JSON body; a refusal speaks through the CF-Queues-Error
+headers.
 """
 
 from __future__ import annotations
@@ -25,6 +26,7 @@ if TYPE_CHECKING:
     from starlette.types import Receive, Scope, Send
 
     from local_edge.api_kv import Namespaces
+    from local_edge.cache import Cache
     from local_edge.kv import Pairs
     from local_edge.messages import Messages
     from local_edge.queues import Queue, Queues
@@ -35,11 +37,14 @@ SHORTEST_CACHE_TTL_S = 30
 class Backend:
     """An ASGI application for requests that carry the binding header."""
 
-    def __init__(self, *, queues: Queues, messages: Messages, namespaces: Namespaces, pairs: Pairs) -> None:
+    def __init__(
+        self, *, queues: Queues, messages: Messages, namespaces: Namespaces, pairs: Pairs, cache: Cache
+    ) -> None:
         self._queues = queues
         self._messages = messages
         self._namespaces = namespaces
         self._pairs = pairs
+        self._cache = cache
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         request = Request(scope, receive)
@@ -47,6 +52,8 @@ class Backend:
         try:
             if kind == "queue":
                 response = await self._answer_queue(request, resource)
+            elif kind == "cache":
+                response = await self._cache.answer(request, resource)
             else:
                 response = await self._answer_kv(request, resource)
         except RefusalError as exc:
@@ -80,6 +87,8 @@ class Backend:
         if not self._namespaces.has(namespace_id):
             raise RefusalError(400, 10013, "namespace was not found")
         raw_path = request.scope["raw_path"].decode()
+        if request.method == "GET" or raw_path == "/bulk/get":
+            await self._pairs.wait_for_edge()
         if request.method == "POST" and raw_path == "/bulk/get":
             body = await request.json()
             _check_cache_ttl(body.get("cacheTtl"))

@@ -17,6 +17,8 @@ SLOT_COUNT = 64
 BINDING_HEADER = "x-local-edge-binding"
 # A client (a test) says here what `request.cf` is, as JSON.
 CF_HEADER = "x-local-edge-cf"
+# Origins of pages may be on loopback, which workerd's own default leaves out.
+_NETWORK = '(name = "network", network = (allow = ["public", "private"], tlsOptions = (trustBrowserCas = true)))'
 HEADER = 'using Workerd = import "/workerd/workerd.capnp";\n'
 
 
@@ -56,6 +58,11 @@ class _Bound:
 
 def _external(name: str, address: str, http: str) -> str:
     return f"(name = {quote(name)}, external = (address = {quote(address)}, http = ({http})))"
+
+
+def _cache(version: Version, wiring: Wiring) -> str:
+    header = f"injectRequestHeaders = [(name = {quote(BINDING_HEADER)}, value = {quote(f'cache/{version.script}')})]"
+    return _external("cache", wiring.backend, header)
 
 
 def _bind_backend(field: str, kind: str, resource: str, name: str, wiring: Wiring) -> _Bound:
@@ -99,7 +106,8 @@ def write_version_config(version: Version, wiring: Wiring, *, entry: Entry | Non
     An `entry` is a module of ours that is started in place of the version's main module, which it imports.
     """
     bound = [_bind(binding, version, wiring) for binding in version.bindings]
-    services = ['(name = "main", worker = .main)', *sorted({item.service for item in bound if item.service})]
+    reached = [_NETWORK, _cache(version, wiring)]
+    services = ['(name = "main", worker = .main)', *reached, *sorted({item.service for item in bound if item.service})]
     modules = [
         f"(name = {quote(module.name)}, {module.kind} = embed {quote(f'{wiring.blobs}/{module.digest}')})"
         for module in version.modules
@@ -113,6 +121,7 @@ def write_version_config(version: Version, wiring: Wiring, *, entry: Entry | Non
         f"{HEADER}const config :Workerd.Config = (\n  services = [{_lines(services)}],\n  sockets = [{socket}]\n);\n"
         f"const main :Workerd.Worker = (\n  modules = [{_lines(modules)}],\n"
         f"  compatibilityDate = {quote(version.compatibility_date)}, compatibilityFlags = [{flags}],\n"
+        f'  globalOutbound = "network", cacheApiOutbound = "cache",\n'
         f"  bindings = [{bindings}]\n);\n"
     )
 

@@ -21,11 +21,12 @@ from local_edge.api_versions import VersionsApi
 from local_edge.api_workers import SUBDOMAIN_SETTING, WorkersApi
 from local_edge.backend import Backend
 from local_edge.bindings import Account
+from local_edge.cache import Cache
 from local_edge.capnp import BINDING_HEADER
 from local_edge.cdn import Cdn
 from local_edge.conditions import Conditions
 from local_edge.deploy import Deployer
-from local_edge.envelope import RefusalError, answer, answer_page, refusal_response
+from local_edge.envelope import RefusalError, answer, answer_page, read_object, refusal_response
 from local_edge.faults import Faults
 from local_edge.kv import Pairs
 from local_edge.messages import Messages
@@ -57,6 +58,7 @@ class Edge:
         self.queues = Queues(self.store, self.messages)
         self.namespaces = Namespaces(self.store)
         self.pairs = Pairs(self.store, self.conditions)
+        self.cache = Cache()
         self.scripts = Scripts(self.store)
         self.cdn = Cdn(directory / "cdn")
         self.runtime = Runtime(workerd=workerd, directory=directory, grace_s=grace_s, conditions=self.conditions)
@@ -77,7 +79,11 @@ class Edge:
         )
         self.faults = Faults(self._dispatch)
         self._backend = Backend(
-            queues=self.queues, messages=self.messages, namespaces=self.namespaces, pairs=self.pairs
+            queues=self.queues,
+            messages=self.messages,
+            namespaces=self.namespaces,
+            pairs=self.pairs,
+            cache=self.cache,
         )
         self._routes = self._build_routes()
         self._api = RateLimit(self._routes, self.conditions)
@@ -100,6 +106,7 @@ class Edge:
             *_mount(f"{account}/storage/kv/namespaces", kv_api.routes()),
             *_mount(f"{account}/workers", self._build_workers_routes()),
             Route(f"{API_PREFIX}/accounts", self._list_accounts, methods=["GET"]),
+            Route(f"{API_PREFIX}/zones/{{zone}}/purge_cache", self._purge_cache, methods=["POST"]),
             Route("/cdn/{name}", self.cdn.get_state, methods=["GET"]),
             Route("/local/faults", self.faults.set_faults, methods=["POST"]),
             Route("/local/faults", self.faults.clear_faults, methods=["DELETE"]),
@@ -150,6 +157,11 @@ class Edge:
     async def _list_accounts(self, request: Request) -> Response:
         account = {"id": self.account_id, "name": ACCOUNT_NAME, "type": "standard", "created_on": now_text()}
         return answer_page(request, [account])
+
+    async def _purge_cache(self, request: Request) -> Response:
+        """Every zone is the one that has all hosts."""
+        self.cache.purge(await read_object(request))
+        return answer({"id": request.path_params["zone"]})
 
     async def _list_workers(self, _request: Request) -> Response:
         ports = {name: self.runtime.port(name) for name in self.scripts.names()}

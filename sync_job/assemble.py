@@ -136,6 +136,7 @@ def worker_bindings(settings: WorkerSettings) -> list[dict[str, Any]]:
         bindings.append({"type": "json", "name": "OFREP_CLIENTS", "json": settings.ofrep_clients})
     if settings.materialization_ttl_s:
         bindings.append(_text("MATERIALIZATION_TTL_SECONDS", str(settings.materialization_ttl_s)))
+    bindings += settings.pages.bindings()
     return bindings + [dict(binding) for binding in settings.extras.bindings]
 
 

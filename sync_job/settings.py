@@ -20,6 +20,17 @@ from flagedge.settings import Secret, SettingInForce, SettingsReader, decode_bas
 from sync_job.archive_store import OFF, open_store
 from sync_job.findings import Finding
 from sync_job.lease import open_lease
+from sync_job.pages import (
+    CONTEXT_EXPECTED,
+    COOKIE,
+    FLAGS_EXPECTED,
+    PageSettings,
+    find_claimed,
+    parse_cookie_name,
+    parse_origin,
+    parse_page_context,
+    parse_page_flags,
+)
 from sync_job.token_keys import KEY_BYTES
 from sync_job.wrangler import UploadExtras, read_extras
 
@@ -56,6 +67,7 @@ class WorkerSettings:
     """By client name: `backend` (not to be used in a browser), `exposes` (an evaluation is an exposure)."""
     workers_dev: bool = True
     """Whether the Worker is to be reached below workers.dev."""
+    pages: PageSettings = field(default_factory=PageSettings)
     extras: UploadExtras = field(default_factory=UploadExtras)
 
     @property
@@ -209,7 +221,21 @@ def _worker(reader: SettingsReader) -> WorkerSettings:
             'JSON such as {"clients/web": {"backend": false, "exposes": true}}',
         ),
         workers_dev=reader.boolean("WORKERS_DEV", default=True),
+        pages=_pages(reader),
         extras=read_extras(reader),
+    )
+
+
+def _pages(reader: SettingsReader) -> PageSettings:
+    context = reader.parsed("PAGE_CONTEXT", parse_page_context, {}, CONTEXT_EXPECTED)
+    for attribute in find_claimed(context):
+        reader.problem(f"PAGE_CONTEXT: {attribute} comes from a header that anybody can send, and says who they are")
+    return PageSettings(
+        flags=reader.parsed("PAGE_FLAGS", parse_page_flags, {}, FLAGS_EXPECTED),
+        origin=reader.parsed("PAGE_ORIGIN", parse_origin, "", "scheme and host, such as https://shop.example.com"),
+        context=context,
+        cookie=reader.parsed("PAGE_COOKIE", parse_cookie_name, COOKIE, "the name of a cookie"),
+        client=reader.text("PAGE_CLIENT"),
     )
 
 

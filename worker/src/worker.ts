@@ -19,6 +19,9 @@ import { renderMetrics } from "./metrics";
 import type { Origin } from "./message";
 import { Ofrep, OFREP_HEADERS, type OpenAnswer } from "./ofrep";
 import { OpenFeature } from "./openfeature";
+import { PageFlagReader } from "./page_flags";
+import { readPageSettings } from "./page_settings";
+import { Pages } from "./pages";
 import type { Client, Plan } from "./plan";
 import { Prober } from "./probe";
 import { allow, notAllowed, readBody, Refusal } from "./refusal";
@@ -26,6 +29,7 @@ import { NO_SDK, readApplyRequest, readResolveRequest, RequestError, type Resolv
 import type { Resolution } from "./resolve";
 import { type Env, materializationsOf, metricsOf, type Settings } from "./settings";
 import type { TokenBox } from "./token";
+import type { TokenBody } from "./token_body";
 
 /** What a resolve knows when its flags are decided. */
 interface Decided {
@@ -54,6 +58,8 @@ export class FlagWorker {
   readonly #hasMaterializations: boolean;
   readonly #metricsKv: KVNamespace | null;
   readonly #hot: HotState | null;
+  /** What is none of the API's; null where that is nothing. */
+  readonly #pages: Pages | null;
 
   constructor(plan: Plan, env: Env, lasting = new Lasting(env, null)) {
     this.#plan = plan;
@@ -75,6 +81,7 @@ export class FlagWorker {
     this.#tokens = lasting.tokens;
     this.#cors = new Cors(this.#settings.allowedOrigin);
     this.#openCors = new Cors(this.#settings.allowedOrigin, OFREP_HEADERS);
+    this.#pages = this.#makePages(env);
   }
 
   /** Answer a request. Never throws. */
@@ -108,6 +115,7 @@ export class FlagWorker {
     const path = pathOf(request.url);
     if (Ofrep.handles(path)) return this.#answerOpen(request, () => this.#ofrep.answer(request, path, context));
     if (Flagship.handles(path)) return this.#answerOpen(request, () => this.#flagship.answer(request, context));
+    if (this.#pages !== null && !API_PATHS.has(path)) return this.#pages.answer(request, context);
     if (request.method === "OPTIONS") return this.#respond(request, null);
     switch (path) {
       case "/v1/flags:resolve":
@@ -202,6 +210,15 @@ export class FlagWorker {
     return `${this.#plan.account}\n${client.name}`;
   }
 
+  #makePages(env: Env): Pages | null {
+    const settings = readPageSettings(env);
+    if (settings === null) return null;
+    const seal = (body: TokenBody, client: Client, atMs: number) => this.#tokens.seal(body, this.#bindingOf(client), atMs);
+    const reader = new PageFlagReader(this.#evaluator, this.#log, seal);
+    const findClient = async (name: string) => (name === "" ? this.#clients.find(this.#settings.clientSecret) : this.binding.clientNamed(name));
+    return new Pages(settings, reader, findClient, (request) => originOf(request, "page", NO_SDK), this.#log);
+  }
+
   async #renderMetrics(request: Request): Promise<Response> {
     const { clientSecret } = this.#settings;
     const given = request.headers.get("authorization") ?? "";
@@ -273,6 +290,17 @@ export class FlagWorker {
     return new Response(body, { status, headers: all });
   }
 }
+
+/** Where pages are served too, everything else is the origin's. */
+const API_PATHS: ReadonlySet<string> = new Set([
+  "/v1/flags:resolve",
+  "/v1/flags:apply",
+  "/v1/probe",
+  "/v1/telemetry:upload",
+  "/metrics",
+  "/v1/state:etag",
+  "/v1/health",
+]);
 
 /** Stands in an answer where its token goes, as the answer is finished before the token is. */
 const TOKEN_PLACE = "\u0000";

@@ -1,0 +1,96 @@
+"""The settings of pages: which flags a path uses, where the context comes from. Source: docs/pages.md."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+VARIABLE_BYTES_MAX = 5_000
+"""What Cloudflare takes as one variable."""
+COOKIE = "flag_visitor"
+FLAGS_EXPECTED = 'JSON such as {"/": ["checkout"], "/shop/*": ["checkout", "banner"]}, at most 5,000 bytes'
+CONTEXT_EXPECTED = (
+    'JSON such as {"country": "cf:country", "theme": "cookie:theme"}, at most 5,000 bytes; the sources are cf:FIELD, '
+    "cookie:NAME, header:NAME, query:NAME, path, host and visitor"
+)
+_PATTERN = re.compile(r"/[^*?#\s]*\*?")
+_FLAG = re.compile(r"(?:flags/)?[^/\s]+")
+_ATTRIBUTE = re.compile(r"[^\s.]+(?:\.[^\s.]+)*")
+_SOURCE = re.compile(r"(?:cf|cookie|header|query):[^\s:]+|path|host|visitor")
+_TOKEN = re.compile(r"[A-Za-z0-9!#$%&'*+.^_`|~-]+")
+# Anybody can send them; who is staff is verified, or not known.
+_CLAIMED_HEADER = re.compile(r"header:(cf-access-.*|x-internal-.*|x-staff.*)", re.IGNORECASE)
+
+
+@dataclass(frozen=True, slots=True)
+class PageSettings:
+    """Pages are served where `flags` names any. `client` empty is the client whose state is fetched."""
+
+    flags: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
+    """Short names by path, or by the beginning of a path with `*` behind it."""
+    origin: str = ""
+    """Where pages come from; the zone's own origin unless given."""
+    context: Mapping[str, str] = field(default_factory=dict)
+    """Where an attribute comes from."""
+    cookie: str = COOKIE
+    client: str = ""
+
+    def bindings(self) -> list[dict[str, Any]]:
+        """What the Worker is told; nothing where it serves no pages."""
+        if not self.flags:
+            return []
+        texts = {"PAGE_ORIGIN": self.origin, "PAGE_COOKIE": self.cookie, "PAGE_CLIENT": self.client}
+        return [
+            {"type": "json", "name": "PAGE_FLAGS", "json": {path: list(names) for path, names in self.flags.items()}},
+            {"type": "json", "name": "PAGE_CONTEXT", "json": dict(self.context)},
+            *({"type": "plain_text", "name": name, "text": text} for name, text in texts.items() if text),
+        ]
+
+
+def parse_page_flags(text: str) -> dict[str, tuple[str, ...]]:
+    """Short names of flags by path pattern. Raises ValueError."""
+    paths = _read_object(text)
+    for pattern, names in paths.items():
+        if not _PATTERN.fullmatch(pattern) or not isinstance(names, list):
+            raise ValueError
+        if not all(isinstance(name, str) and _FLAG.fullmatch(name) for name in names):
+            raise ValueError
+    return {pattern: tuple(name.removeprefix("flags/") for name in names) for pattern, names in paths.items()}
+
+
+def parse_page_context(text: str) -> dict[str, str]:
+    """Sources by attribute. Raises ValueError."""
+    rules = _read_object(text)
+    for attribute, source in rules.items():
+        if not _ATTRIBUTE.fullmatch(attribute) or not isinstance(source, str) or not _SOURCE.fullmatch(source):
+            raise ValueError
+    return rules
+
+
+def find_claimed(context: Mapping[str, str]) -> list[str]:
+    """Attributes whose source is a header that tells who somebody is, and that anybody can send."""
+    return [attribute for attribute, source in context.items() if _CLAIMED_HEADER.fullmatch(source)]
+
+
+def parse_cookie_name(text: str) -> str:
+    """A token of RFC 9110. Raises ValueError."""
+    if not _TOKEN.fullmatch(text):
+        raise ValueError
+    return text
+
+
+def parse_origin(text: str) -> str:
+    """Scheme, host and perhaps port, nothing behind them. Raises ValueError."""
+    if not re.fullmatch(r"https?://[A-Za-z0-9.\[\]:-]+/?", text):
+        raise ValueError
+    return text.rstrip("/")
+
+
+def _read_object(text: str) -> dict[str, Any]:
+    value = json.loads(text)
+    if not isinstance(value, dict) or len(text.encode()) > VARIABLE_BYTES_MAX:
+        raise ValueError
+    return value

@@ -1,0 +1,75 @@
+"""Settings of pages: checked before anything is deployed, and bound as the Worker reads them."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+
+from flagedge.errors import SettingsError
+from sync_job.assemble import worker_bindings
+from sync_job.settings import read_worker_settings
+
+
+def bound(**environ: str) -> dict[str, object]:
+    """The bindings of pages by name."""
+    bindings = worker_bindings(read_worker_settings(environ))
+    return {each["name"]: each.get("json", each.get("text")) for each in bindings if each["name"].startswith("PAGE_")}
+
+
+def test_without_paths_there_are_no_pages() -> None:
+    """Whatever else is said of them."""
+    assert bound(PAGE_ORIGIN="https://shop.example.com") == {}
+
+
+def test_what_the_worker_is_told() -> None:
+    """Flags by their short names, and only what was said."""
+    told = bound(
+        PAGE_FLAGS='{"/": ["flags/checkout"], "/shop/*": ["checkout", "banner"]}',
+        PAGE_CONTEXT='{"country": "cf:country", "app.theme": "cookie:theme"}',
+        PAGE_ORIGIN="https://shop.example.com/",
+    )
+    assert told == {
+        "PAGE_FLAGS": {"/": ["checkout"], "/shop/*": ["checkout", "banner"]},
+        "PAGE_CONTEXT": {"country": "cf:country", "app.theme": "cookie:theme"},
+        "PAGE_ORIGIN": "https://shop.example.com",
+        "PAGE_COOKIE": "flag_visitor",
+    }
+
+
+@pytest.mark.parametrize(
+    ("name", "text"),
+    [
+        ("PAGE_FLAGS", "checkout"),
+        ("PAGE_FLAGS", '["checkout"]'),
+        ("PAGE_FLAGS", '{"shop": ["checkout"]}'),
+        ("PAGE_FLAGS", '{"/*/shop": ["checkout"]}'),
+        ("PAGE_FLAGS", '{"/?a": ["checkout"]}'),
+        ("PAGE_FLAGS", '{"/": "checkout"}'),
+        ("PAGE_FLAGS", '{"/": [1]}'),
+        ("PAGE_FLAGS", '{"/": ["a/b/c"]}'),
+        ("PAGE_FLAGS", json.dumps({"/": ["f" * 5_000]})),
+        ("PAGE_CONTEXT", '{"country": "ip"}'),
+        ("PAGE_CONTEXT", '{"country": "cf"}'),
+        ("PAGE_CONTEXT", '{"country": 1}'),
+        ("PAGE_CONTEXT", '{"a..b": "path"}'),
+        ("PAGE_ORIGIN", "shop.example.com"),
+        ("PAGE_ORIGIN", "https://shop.example.com/path"),
+        ("PAGE_ORIGIN", "https://user:password@shop.example.com"),
+        ("PAGE_COOKIE", "a b"),
+        ("PAGE_COOKIE", "a;b"),
+    ],
+)
+def test_what_is_wrong_is_named(name: str, text: str) -> None:
+    """The error names the setting and what it must be, and does not repeat what was given."""
+    with pytest.raises(SettingsError) as caught:
+        read_worker_settings({name: text})
+    (problem,) = caught.value.problems
+    assert problem.startswith(f"{name} must be ")
+
+
+@pytest.mark.parametrize("header", ["Cf-Access-Authenticated-User-Email", "X-Internal-User", "x-staff"])
+def test_headers_that_claim_who_somebody_is(header: str) -> None:
+    """Anybody can send them, so no rule may read them."""
+    with pytest.raises(SettingsError, match="anybody can send"):
+        read_worker_settings({"PAGE_CONTEXT": json.dumps({"staff": f"header:{header}"})})

@@ -1,0 +1,89 @@
+"""Pages under a Content-Security-Policy: our one script may run, and nothing else that could not before."""
+
+from __future__ import annotations
+
+import itertools
+import re
+from collections.abc import Iterator
+
+import pytest
+from page_site import PageSite, run_page_site
+
+VISITOR = "0123456789abcdef"
+CSP, REPORTED = "content-security-policy", "content-security-policy-report-only"
+_NUMBERS = itertools.count()
+
+
+@pytest.fixture(scope="module")
+def site(tmp_path_factory: pytest.TempPathFactory) -> Iterator[PageSite]:
+    with run_page_site(tmp_path_factory.mktemp("strict")) as site:
+        yield site
+
+
+@pytest.fixture
+def path() -> str:
+    return f"/{next(_NUMBERS)}"
+
+
+@pytest.mark.parametrize(
+    ("policy", "expected"),
+    [
+        ("script-src 'self'", "script-src 'self' 'nonce-N'"),
+        ("script-src 'none'", "script-src 'nonce-N'"),
+        ("SCRIPT-SRC 'None'; img-src *", "script-src 'nonce-N'; img-src *"),
+        ("default-src 'self'; img-src *", "default-src 'self'; img-src *; script-src 'self' 'nonce-N'"),
+        ("default-src 'none'", "default-src 'none'; script-src 'nonce-N'"),
+        ("script-src 'self'; script-src-elem 'self'", "script-src 'self'; script-src-elem 'self' 'nonce-N'"),
+        ("script-src 'unsafe-inline'", "script-src 'unsafe-inline'"),
+        ("default-src 'self' 'unsafe-inline'", "default-src 'self' 'unsafe-inline'"),
+        ("script-src 'unsafe-inline' 'sha256-abc='", "script-src 'unsafe-inline' 'sha256-abc=' 'nonce-N'"),
+        ("script-src 'unsafe-inline' 'strict-dynamic'", "script-src 'unsafe-inline' 'strict-dynamic' 'nonce-N'"),
+        ("img-src *;; style-src 'self';", "img-src *; style-src 'self'"),
+        ("script-src a.com; script-src b.com", "script-src a.com 'nonce-N'; script-src b.com"),
+        ("script-src a, default-src b", "script-src a 'nonce-N', default-src b; script-src b 'nonce-N'"),
+    ],
+)  # fmt: skip
+@pytest.mark.parametrize("name", [CSP, REPORTED])
+def test_a_nonce_is_added_where_it_is_needed(site: PageSite, path: str, name: str, policy: str, expected: str) -> None:
+    """Every policy allows the script by a nonce, unless it allows all that is inline."""
+    site.origin.answer(path, **{name: policy})
+    page = site.get(path, visitor=VISITOR)
+    assert page.nonce
+    assert page.response.headers[name] == expected.replace("'nonce-N'", f"'nonce-{page.nonce}'")
+
+
+def test_without_a_policy_there_is_no_nonce(site: PageSite, path: str) -> None:
+    """And none is made up."""
+    site.origin.answer(path)
+    page = site.get(path, visitor=VISITOR)
+    assert page.nonce == ""
+    assert CSP not in page.response.headers
+
+
+def test_a_nonce_of_the_page_is_used(site: PageSite, path: str) -> None:
+    """What the origin made for this answer alone stays as it is, in the policy and in the page."""
+    html = '<head><script nonce="b3JpZ2lu">1</script></head>'
+    policy = "script-src 'nonce-b3JpZ2lu'; style-src 'unsafe-inline'"
+    site.origin.answer(path, html, content_security_policy=policy)
+    page = site.get(path, visitor=VISITOR)
+    assert page.nonce == "b3JpZ2lu"
+    assert page.response.headers[CSP] == policy
+    assert page.html == html
+
+
+def test_a_kept_page_has_a_fresh_nonce(site: PageSite, path: str) -> None:
+    """An origin's nonce in a page for all is guessed once for all: each visitor gets another, in policy and page."""
+    html = (
+        '<head><style nonce="b2xk"></style></head><body><script nonce="b2xk">1</script><script nonce="bm8="></script>'
+    )
+    policy = "script-src 'nonce-b2xk' 'strict-dynamic'; style-src 'nonce-b2xk'"
+    site.origin.answer(path, html, content_security_policy=policy, cache_control="s-maxage=60")
+    pages = [site.get(path, visitor=VISITOR)]
+    site.wait_until_kept(path)
+    pages += [site.get(path, visitor=VISITOR) for _ in range(2)]
+    assert [page.cache for page in pages] == ["miss", "hit", "hit"]
+    assert len({page.nonce for page in pages} | {"b2xk"}) == 4
+    for page in pages:
+        assert page.response.headers[CSP] == policy.replace("b2xk", page.nonce)
+        assert page.html == html.replace("b2xk", page.nonce)
+        assert re.fullmatch(r"[A-Za-z0-9]{22}", page.nonce)

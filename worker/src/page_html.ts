@@ -1,0 +1,73 @@
+/**
+ * A page for one visitor: the bootstrap at the start of its head, and headers that let nobody keep it.
+ * Source: HTMLRewriter of Workers.
+ * @module
+ */
+import { FRESHNESS_HEADERS } from "./page_cache";
+import { leaveForScript } from "./page_csp";
+import { randomId } from "./ids";
+
+const NONCE_LENGTH = 22;
+/** What was true of the origin's bytes, or is told to Cloudflare's cache alone. */
+const OUTDATED_HEADERS = ["content-length", "etag", "last-modified", "accept-ranges", "content-md5", "content-digest", "digest", "cache-tag", "cf-cache-status"];
+/** What HTMLRewriter gets decoded. */
+const ENCODINGS = ["", "identity", "gzip", "br"];
+
+export interface VisitorsPart {
+  /** JSON text of ASCII. */
+  readonly bootstrap: string;
+  readonly setCookie: string | null;
+  readonly timing: string;
+  /** Whether the page is one that others get too. */
+  readonly isShared: boolean;
+}
+
+/** Whether an answer of the origin is a page that can be changed. */
+export function isPage({ status, headers }: Response): boolean {
+  const encoding = (headers.get("content-encoding") ?? "").toLowerCase();
+  return status === 200 && /^text\/html\s*(;|$)/i.test(headers.get("content-type") ?? "") && ENCODINGS.includes(encoding);
+}
+
+/** The page as the visitor gets it, while it streams. Throws before anything of the body is read. */
+export function toVisitor(response: Response, { bootstrap, setCookie, timing, isShared }: VisitorsPart): Response {
+  const headers = new Headers(response.headers);
+  for (const name of [...FRESHNESS_HEADERS, ...OUTDATED_HEADERS]) headers.delete(name);
+  headers.set("cache-control", "private, no-store");
+  headers.append("server-timing", timing);
+  if (setCookie !== null) headers.append("set-cookie", setCookie);
+  const { nonce, outdated } = leaveForScript(headers, randomId(NONCE_LENGTH), isShared);
+  const rewriter = new HTMLRewriter().on(":first-child", new FirstInHead(scriptOf(bootstrap, nonce)));
+  if (nonce !== null && outdated.size > 0) rewriter.on("[nonce]", new NonceReplacer(nonce, outdated));
+  const rewritten = rewriter.transform(response);
+  return new Response(rewritten.body, { status: response.status, headers });
+}
+
+/** `<` ends scripts and begins comments; in JSON it stands in texts alone. The rest is ASCII, so no line separator is in it. */
+function scriptOf(bootstrap: string, nonce: string | null): string {
+  const attribute = nonce === null ? "" : ` nonce="${nonce}"`;
+  return `<script${attribute}>window.__FLAG_BOOTSTRAP__=${bootstrap.replaceAll("<", "\\u003c")}</script>`;
+}
+
+/** Puts markup at the start of the head, or where a parser begins one that is not written down. */
+class FirstInHead {
+  #isDone = false;
+  constructor(private readonly markup: string) {}
+
+  element(element: Element): void {
+    if (this.#isDone || element.tagName === "html") return;
+    this.#isDone = true;
+    if (element.tagName === "head") element.prepend(this.markup, { html: true });
+    else element.before(this.markup, { html: true });
+  }
+}
+
+class NonceReplacer {
+  constructor(
+    private readonly nonce: string,
+    private readonly outdated: ReadonlySet<string>,
+  ) {}
+
+  element(element: Element): void {
+    if (this.outdated.has(element.getAttribute("nonce") ?? "")) element.setAttribute("nonce", this.nonce);
+  }
+}
