@@ -23,6 +23,7 @@ import duckdb
 
 from flagedge.errors import DecodeError
 from log_consumer.privacy import STORE_PLAIN, KeyPolicy, use_policy
+from log_consumer.rolls import read_open_roll, roll_if_due
 
 SQL = Path(__file__).parent / "sql"
 JUDGES = {None: "judge", "flag_log": "judge", "upstream": "judge_upstream", "record": "judge_records"}
@@ -125,12 +126,13 @@ def load(
         _execute(connection, "keep_claimed", claimed=claimed)
     if fills_outbox:
         _execute(connection, "../outbox/fill", landed_at=batch.landed_at)
-    rows = dict.fromkeys(ROW_TABLES, 0)
+    rows, roll = dict.fromkeys(ROW_TABLES, 0), read_open_roll(connection)
     for form in batch.forms:
         for table in tables_of(form):
-            written = _execute(connection, f"{form}/{table}", landed_at=batch.landed_at).fetchone()
+            written = _execute(connection, f"{form}/{table}", landed_at=batch.landed_at, roll=roll).fetchone()
             rows[table] += int(written[0]) if written else 0
     _verify(connection, rows, loaded_count=len(keys))
+    roll_if_due(connection, roll, now=batch.landed_at)
     return Loaded(rows, len(keys), duplicate_count=duplicate_count, rejected_count=batch.rejected_count)
 
 

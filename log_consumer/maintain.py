@@ -84,6 +84,10 @@ def delete_old_rows(connection: duckdb.DuckDBPyConnection, *, before: datetime, 
         table: _execute(connection, f"delete from {table} where {TIMES[table]} < $before", {"before": before})  # noqa: S608 - ours
         for table in AGING
     }
+    # A unit is known no longer than its exposures; one that comes back later is a new one.
+    deleted["exposed_units"] = _execute(
+        connection, "delete from exposed_units where first_applied_at < $before", {"before": before}
+    )
     deleted["outbox"] = _execute(connection, _read_sql("outbox"), {"before": before})
     ledger_before = min(before, now - REDELIVERY_HORIZON)
     deleted["ledger"] = _execute(connection, _read_sql("ledger"), {"before": ledger_before})

@@ -1,4 +1,4 @@
-"""Brings a database to the newest shape: numbered migrations, then views, each recorded by name.
+"""Brings a database to the newest shape: numbered migrations, then macros and views, each recorded by name.
 
 `0003_keys.file.sql` is for files alone, `0003_partitions.lake.sql` for lakes; all others are for both.
 """
@@ -22,12 +22,12 @@ KINDS = ("file", "lake")
 def migrate(connection: duckdb.DuckDBPyConnection, *, kind: str = "file") -> list[str]:
     """Bring the database in use to the newest shape; returns the names of what was applied, in order.
 
-    Safe to repeat: a migration's record is written in the same transaction as its change. Views are part of the
-    record, by their text: one that changed is made anew. Nobody else may migrate at the same time.
+    Safe to repeat: a migration's record is written in the same transaction as its change. Macros and views are part
+    of the record, by their text: one that changed is made anew. Nobody else may migrate at the same time.
     """
     connection.execute("create table if not exists migrations (name varchar, text_hash varchar, applied_at timestamp)")
     applied = dict(connection.execute("select name, text_hash from migrations").fetchall())
-    files = [*sorted((SQL / "migrations").glob("*.sql")), *_list_views()]
+    files = [*sorted((SQL / "migrations").glob("*.sql")), *sorted((SQL / "macros").glob("*.sql")), *_list_views()]
     known = {_name(file) for file in files}
     if unknown := sorted(name for name in applied if name.startswith("migrations/") and name not in known):
         raise LocalError(f"the database has {unknown[-1]}, which this version does not know", hint="Update flagedge")
@@ -36,7 +36,7 @@ def migrate(connection: duckdb.DuckDBPyConnection, *, kind: str = "file") -> lis
         name, text = _name(file), file.read_text(encoding="utf-8")
         text_hash = sha256(text.encode()).hexdigest()
         is_ours = not any(name.endswith(f".{other}") for other in KINDS if other != kind)
-        if is_ours and (name not in applied or (file.parent.name == "views" and applied[name] != text_hash)):
+        if is_ours and (name not in applied or (file.parent.name != "migrations" and applied[name] != text_hash)):
             _apply(connection, name, text, text_hash)
             done.append(name)
     return done

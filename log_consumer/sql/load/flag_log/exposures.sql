@@ -1,4 +1,4 @@
--- One row per applied flag, from the loadable messages.
+-- $landed_at, $roll. One row per applied flag, from the loadable messages.
 insert into exposures by name
 with
 indexed as (
@@ -22,5 +22,7 @@ select
     targeting_key_selector,
     reason,
     variant is null as is_default,
+    $landed_at as landed_at,
+    $roll as roll,
     unnest(request)
 from with_request('decided');

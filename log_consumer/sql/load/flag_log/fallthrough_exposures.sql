@@ -1,4 +1,4 @@
--- One row per rule that an exposure passed through, from the loadable messages.
+-- $landed_at, $roll. One row per rule that an exposure passed through, from the loadable messages.
 insert into fallthrough_exposures by name
 with
 indexed as (
@@ -22,5 +22,7 @@ select
     targeting_key_selector,
     -- How many before it passed the same exposure. A window would say the same and cost three times the statement.
     len(list_filter(fallthroughs.exposure[:i - 1], lambda x: x = e - 1)) as position,
+    $landed_at as landed_at,
+    $roll as roll,
     unnest(request)
 from with_request('decided');

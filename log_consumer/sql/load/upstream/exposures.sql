@@ -1,4 +1,4 @@
--- One row per applied flag, from upstream's messages.
+-- $landed_at, $roll. One row per applied flag, from upstream's messages.
 insert into exposures by name
 with
 requests as (select unnest(flagAssigned) as request, sent_at, worker_version, isolate, seq from loadable_upstream),
@@ -24,5 +24,7 @@ select
     worker_version,
     sent_at as received_at,
     isolate,
-    seq
+    seq,
+    $landed_at as landed_at,
+    $roll as roll
 from flags;

@@ -1,4 +1,4 @@
--- One row per rule that an exposure passed through, from upstream's messages.
+-- $landed_at, $roll. One row per rule that an exposure passed through, from upstream's messages.
 insert into fallthrough_exposures by name
 with
 requests as (select unnest(flagAssigned) as request, sent_at, worker_version, isolate, seq from loadable_upstream),
@@ -32,5 +32,7 @@ select
     worker_version,
     sent_at as received_at,
     isolate,
-    seq
+    seq,
+    $landed_at as landed_at,
+    $roll as roll
 from passages;

@@ -1,0 +1,2 @@
+insert into exposed_units by name
+select * exclude (is_stale) from temp.rolled;

@@ -1,0 +1,150 @@
+"""First exposures are the same however messages land, whenever rolls happen, in a file and in a lake."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Iterator
+from datetime import timedelta
+
+import pytest
+from deliveries import NOW, ask
+from fake_queue import QUEUE_ID, FakeQueue
+from messages import ALLOCATION, AT_MS, DEPLOYMENT, Decided, Fallthrough, body, decided, record, request
+
+from log_consumer import rolls
+from log_consumer.load import decode, load, make_stage
+from log_consumer.maintain import maintain
+from log_consumer.store import Store
+
+UNITS = [f"unit-{number}" for number in range(12)]
+STATES = ["one", "two", "three"]  # one and two share out alike
+# By its definition, over all exposures at once: nothing of what the views are made of.
+FROM_SCRATCH = """
+with
+everything as (
+    select rule, targeting_key, assignment_id, applied_at, state_etag from exposures
+    where rule is not null and targeting_key is not null
+    union all
+    select rule, targeting_key, assignment_id, applied_at, state_etag from fallthrough_exposures
+    where targeting_key is not null
+)
+select
+    rule, targeting_key, min(applied_at), arg_min(assignment_id, (applied_at, assignment_id)),
+    if(count(distinct assignment_id) > 1, '__multiple__', any_value(assignment_id))
+from everything
+group by rule, targeting_key
+order by all
+"""
+KEPT = """
+select rule, targeting_key, first_applied_at, first_assignment_id, assignment from first_exposures order by all
+"""
+ROWS = """
+select rule, targeting_key, assignment_id, if(state_etag in ('one', 'two'), 'one', state_etag), first_applied_at,
+    is_first, is_crossover
+from unit_exposures order by all
+"""
+
+
+@pytest.fixture(params=["file", "lake"])
+def any_store(request: pytest.FixtureRequest) -> Iterator[Store]:
+    database = request.getfixturevalue("database" if request.param == "file" else "lake")
+    with Store(database, lock_wait_s=2.0) as store:
+        make_stage(store.connection)
+        yield store
+
+
+def land(store: Store, *bodies: str) -> None:
+    batch = decode(store.connection, [FakeQueue(*bodies).pull_messages(QUEUE_ID, visibility_timeout_ms=1000)], now=NOW)
+    with store.transaction() as connection:
+        load(connection, batch, is_lake=store.is_lake)
+
+
+def allocated(state: str, share: float, seq: int) -> str:
+    return record(
+        isolate=f"record-of-{state}",
+        state_etag=state,
+        sent_at_ms=AT_MS + seq,
+        deployment=DEPLOYMENT | {"finished_at_ms": AT_MS + seq},
+        changes=None,
+        allocations=[ALLOCATION | {"share": share}],
+    )
+
+
+def make_messages(draw: random.Random, count: int) -> list[str]:
+    """A few units that come again and again, some with several assignments, some through a holdout."""
+
+    def decide() -> Decided:
+        unit = draw.choice(UNITS)
+        variant = f"flags/a/variants/{draw.choice(['on', 'on', 'on', 'off'])}"
+        passed = (Fallthrough(unit=unit),) if draw.random() < 0.3 else ()
+        return decided(unit=unit, variant=variant, assignment_id=variant, fallthroughs=passed)
+
+    return [
+        body(
+            request(decide(), decide(), resolve_id=f"resolve-{seq}", at_ms=AT_MS + draw.randrange(10_000)),
+            seq=seq,
+            state_etag=draw.choice(STATES),
+        )
+        for seq in range(count)
+    ]
+
+
+def assert_exact(store: Store) -> None:
+    assert ask(store, KEPT) == ask(store, FROM_SCRATCH)
+
+
+@pytest.mark.parametrize("seed", range(4))
+def test_any_order_and_any_roll(any_store: Store, monkeypatch: pytest.MonkeyPatch, seed: int) -> None:
+    """After every batch what is kept is what all exposures say, whatever was rolled or came late."""
+    draw = random.Random(seed)
+    monkeypatch.setattr(rolls, "OPEN_MIN", draw.choice([1, 7, 20]))
+    messages = make_messages(draw, 40) + [allocated(state, 0.5 if state != "three" else 0.7, 1) for state in STATES]
+    draw.shuffle(messages)
+    while messages:
+        count = draw.randrange(1, 9)
+        land(any_store, *messages[:count], *draw.choices(messages[:count], k=2))
+        messages = messages[count:]
+        assert_exact(any_store)
+    [(roll_count,)] = ask(any_store, "select count(*) from rolls")
+    assert roll_count > 0
+    assert any(row[4] == "__multiple__" for row in ask(any_store, KEPT))
+
+
+def test_a_roll_changes_no_row(any_store: Store) -> None:
+    """What is open and what was rolled are the same rows, as long as the allocations are known."""
+    land(any_store, *(allocated(state, 0.5 if state != "three" else 0.7, 1) for state in STATES))
+    messages = make_messages(random.Random(7), 30)
+    land(any_store, *messages[15:])
+    for part in (messages[:15], []):
+        before = ask(any_store, ROWS)
+        with any_store.transaction() as connection:
+            rolls.roll_forward(connection, rolls.read_open_roll(connection), now=NOW)
+        assert ask(any_store, ROWS) == before
+        assert ask(any_store, "select count(*) from touched_units") == [(0,)]
+        if part:
+            land(any_store, *part)
+    keys = [row[:4] for row in ask(any_store, ROWS) if row[0] == ALLOCATION["rule"]]
+    assert len(keys) == len(set(keys)) > len({key[1] for key in keys})
+
+
+def test_small_databases_never_roll(any_store: Store) -> None:
+    land(any_store, *make_messages(random.Random(1), 20))
+    assert ask(any_store, "select count(*) from rolls") == [(0,)]
+    assert_exact(any_store)
+
+
+def test_what_a_unit_is_known_of_ages(any_store: Store) -> None:
+    """A unit is forgotten with its exposures, and new when it comes again."""
+    land(any_store, body(request(decided(unit="old"), at_ms=AT_MS)))
+    with any_store.transaction() as connection:
+        rolls.roll_forward(connection, 1, now=NOW)
+    maintain(any_store, retention_days=1, now=NOW + timedelta(days=30))
+    assert ask(any_store, KEPT) == []
+    land(any_store, body(request(decided(unit="old"), at_ms=AT_MS + 40 * 86_400_000), seq=1))
+    assert [row[1] for row in ask(any_store, KEPT)] == ["old"]
+
+
+def test_the_unit_of_an_exposure_may_be_missing(any_store: Store) -> None:
+    """Neither a rule without a unit nor a flag without a rule is anybody's first exposure."""
+    land(any_store, body(request(decided(unit=None), Decided(reason="NO_SEGMENT_MATCH", unit="somebody"))))
+    assert ask(any_store, KEPT) == []
