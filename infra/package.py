@@ -21,15 +21,16 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 
-from uv import find_uv_bin
 
 from flagedge.command import exit_code_of
 from flagedge.errors import LocalError
 
 REPOSITORY = Path(__file__).resolve().parent.parent
 PYTHON = "3.13"
-PLATFORMS = {"arm64": "aarch64-manylinux_2_28", "x86_64": "x86_64-manylinux_2_28"}
-"""By Lambda's name of an architecture: what wheels for Amazon Linux 2023 (glibc 2.34) may be built for."""
+PLATFORMS = {"arm64": "aarch64", "x86_64": "x86_64"}
+"""By Lambda's name of an architecture, that of Python's wheels."""
+_WHEELS = ("manylinux_2_34", "manylinux_2_28", "manylinux_2_24", "manylinux_2_17", "manylinux2014")
+"""What wheels for Amazon Linux 2023 (glibc 2.34) may be built for."""
 MB = 2**20
 LIMIT_BYTES = 250 * MB
 """Of a function's unzipped code, its layers included."""
@@ -143,10 +144,10 @@ def _copy_sources(to: Path) -> None:
 def _install(function: Function, stage: Path, *, architecture: str, python: str) -> None:
     _run(
         f"installing the requirements of {function.name} for {architecture}",
-        find_uv_bin(),
-        "pip install -q --no-config --require-hashes --no-deps --only-binary :all: --link-mode copy",
-        *("--python-platform", PLATFORMS[architecture], "--python-version", python),
-        *("--target", stage, "-r", function.requirements),
+        sys.executable,
+        "-m pip install -q --disable-pip-version-check --require-hashes --no-deps --only-binary :all: --no-compile",
+        *(f"--platform={wheel}_{PLATFORMS[architecture]}" for wheel in _WHEELS),
+        *(f"--python-version={python}", "--implementation=cp", "--target", stage, "-r", function.requirements),
     )
 
 

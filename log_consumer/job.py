@@ -166,6 +166,9 @@ class Drain:
         if queue is None:
             return 0
         if not self._account.list_queue_consumers(queue.queue_id):
+            if not self._settings.make_resources:
+                log.warning("dead_letters.unreachable", reason="the dead-letter queue has no pull consumer")
+                return 0
             self._account.create_pull_consumer(queue.queue_id)
         count = self._empty(queue.queue_id, empty_rounds=1)
         self._summary.dead_letter_count += count

@@ -61,6 +61,7 @@ class Settings:
     batch_max_bytes: int = 32_000_000
     batch_max_wait_ms: int = 5_000
     idle_max_ms: int = 60_000
+    make_resources: bool = True  # a pull consumer of the dead-letter queue, where it has none
     forward: ForwardSettings = ForwardSettings()
     key_policy: KeyPolicy = STORE_PLAIN
     sticky_namespace_title: str = STICKY_NAMESPACE
@@ -78,6 +79,7 @@ class QuerySettings:
     engine: Engine = Engine()  # noqa: RUF009 - immutable
     s3: S3 = S3()  # noqa: RUF009 - immutable
     retention_days: int = 0
+    alert_url: Secret = Secret("")  # noqa: RUF009 - immutable
 
 
 def read_settings(environ: Mapping[str, str]) -> Settings:
@@ -111,6 +113,7 @@ def _read(reader: SettingsReader) -> Settings:
         visibility_timeout_ms=reader.whole_number("VISIBILITY_TIMEOUT_MS", 300_000, low=1_000, high=43_200_000),
         batch_max_bytes=reader.whole_number("BATCH_MAX_BYTES", 32_000_000, low=1, high=256_000_000),
         batch_max_wait_ms=reader.whole_number("BATCH_MAX_WAIT_MS", 5_000, low=0, high=60_000),
+        make_resources=reader.boolean("MAKE_RESOURCES", default=True),
         idle_max_ms=reader.whole_number("IDLE_MAX_MS", 60_000, low=100, high=3_600_000),
         forward=_read_forward(reader),
         key_policy=_read_key_policy(reader),
@@ -124,6 +127,7 @@ def _read_query(reader: SettingsReader) -> QuerySettings:
         engine=_read_engine(reader),
         s3=_read_s3(reader),
         retention_days=reader.whole_number("RETENTION_DAYS", 0, low=0, high=36_500),
+        alert_url=reader.secret_url("ALERT_WEBHOOK_URL"),
     )
 
 

@@ -53,7 +53,7 @@ def _unpack_browser() -> Path:
         unfinished = Path(tempfile.mkdtemp(dir=directory.parent))
         run_node("unpack_chromium.mjs", str(unfinished))
         with tarfile.open(unfinished / "al2023.tar") as libraries:
-            libraries.extractall(unfinished, filter="data")
+            libraries.extractall(unfinished, **({"filter": "data"} if hasattr(tarfile, "data_filter") else {}))
         unfinished.rename(directory)
     return directory
 

@@ -25,8 +25,10 @@ from operators import API_TOKEN
 from flagedge.cloudflare import Cloudflare
 from flagedge.settings import Secret
 from local_edge.server import LocalEdge
+from log_consumer.databases import parse_database
 from log_consumer.handler import read_health
 from log_consumer.settings import QUEUE, read_settings
+from log_consumer.store import Store
 
 COMMANDS = Path(sys.executable).parent
 LEASE_MS = 1_000
@@ -121,9 +123,8 @@ class Site:
 
     def pass_minutes(self) -> None:
         """Let the hold on the outbox end that a killed forwarder leaves."""
-        if self.database.exists():
-            with duckdb.connect(str(self.database)) as connection:
-                connection.execute("update forwarder set until = until - interval 10 minutes")
+        with Store(parse_database(str(self.database))) as store, store.transaction() as connection:
+            connection.execute("update forwarder set until = until - interval 10 minutes")
 
     def ask(self, sql: str) -> list[tuple[Any, ...]]:
         with duckdb.connect(str(self.database), read_only=True) as connection:
@@ -157,6 +158,7 @@ def test_a_kill_at_any_step_loses_and_doubles_nothing(site: Site, point: str, wh
 
 def test_leases_that_end_while_a_batch_is_loaded(site: Site) -> None:
     """What is delivered again meanwhile is counted, and the ack of a lease that ended harms nothing."""
+    site.environ["PULL_BATCH_SIZE"] = "100"
     done = site.drain("slow", "before", "load")
     assert done.returncode == 0, done.stderr
     assert json.loads(done.stdout)["duplicate_count"] > len(LANDING[::10])

@@ -89,6 +89,13 @@ def test_dead_letters_are_drained_too(site: Site) -> None:
     assert handler({}, Context())["message_count"] == 0
 
 
+def test_a_pull_consumer_may_be_others_to_make(site: Site, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("MAKE_RESOURCES", "false")
+    site.send(body(), queue=f"{QUEUE}-dlq")
+    assert handler({}, Context())["message_count"] == 0
+    assert site.cloudflare.list_queue_consumers(site.queues[f"{QUEUE}-dlq"]) == []
+
+
 def test_no_time_left_pulls_nothing(site: Site) -> None:
     site.send(body())
     assert handler({}, Context(left_s=1))["message_count"] == 0
