@@ -85,7 +85,9 @@ class Origin:
     def answer(self, path: str, html: str = HTML, *, status: int = 200, **headers: str) -> str:
         """Say what is at a path; header names with underscores. The path."""
         named = {name.replace("_", "-"): value for name, value in headers.items()}
-        self.answers[path] = Answered([html.encode()], {"content-type": "text/html; charset=utf-8"} | named, status)
+        self.answers[path] = Answered(
+            [html.encode()] if html else [], {"content-type": "text/html; charset=utf-8"} | named, status
+        )
         return path
 
 
@@ -112,6 +114,7 @@ class _Handler(BaseHTTPRequestHandler):
                 self.close_connection = True
                 return
             if isinstance(chunk, bytes):
+                assert chunk, "an empty chunk is the end"
                 self.wfile.write(b"%x\r\n%s\r\n" % (len(chunk), chunk))
             else:
                 time.sleep(chunk)
@@ -211,6 +214,13 @@ class PageSite:
         until = time.monotonic() + 5
         while not any(url.startswith(f"{host}{path}?") for url in self.edge.edge.cache.urls()):
             assert time.monotonic() < until, f"{path} is not kept"
+            time.sleep(0.01)
+
+    def wait_until_asked(self, path: str) -> None:
+        """Until the origin was."""
+        until = time.monotonic() + 5
+        while not any(asked.path == path for asked in self.origin.asked):
+            assert time.monotonic() < until, f"{path} is not asked for"
             time.sleep(0.01)
 
     def apply(self, page: Shown, *flags: str) -> httpx.Response:

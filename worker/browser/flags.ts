@@ -1,5 +1,6 @@
 /**
- * Confidence flags in a page: fetched once for a visitor, read without waiting, and counted as exposures on first real use.
+ * Confidence flags in a page: fetched once for a visitor, or there with the page, read without waiting, and counted as exposures
+ * on first real use.
  * Source: the Confidence API, `flags:resolve` and `flags:apply`.
  * @module
  */
@@ -36,6 +37,12 @@ interface ResolvedFlag {
   shouldApply: boolean;
 }
 
+/** The answer of `flags:resolve`. */
+interface Resolved {
+  readonly resolveToken: string;
+  readonly resolvedFlags: readonly ResolvedFlag[];
+}
+
 interface Fetched {
   readonly token: string;
   readonly flags: ReadonlyMap<string, ResolvedFlag>;
@@ -55,11 +62,16 @@ export class Flags {
   readonly #uses = new Map<string, Uses>();
   #fetched: Fetched | undefined;
   #fetchCount = 0;
+  /** Whether the flags came with the page and serve for the first fetch. */
+  #hasBootstrap: boolean;
   #timer: ReturnType<typeof setTimeout> | undefined;
   #retryMs = RETRY_MS;
 
   constructor(options: FlagsOptions) {
     this.#options = options;
+    const { __FLAG_BOOTSTRAP__: bootstrap } = window as { __FLAG_BOOTSTRAP__?: Resolved };
+    if (bootstrap !== undefined) this.#take(bootstrap);
+    this.#hasBootstrap = bootstrap !== undefined && (options.flags ?? []).every((name) => this.#fetched?.flags.has(shortName(name)));
     document.addEventListener("visibilitychange", () => {
       if (document.visibilityState === "hidden") void this.flush();
     });
@@ -67,19 +79,22 @@ export class Flags {
 
   /**
    * Fetch the flags of a visitor; again when the visitor is another. Until that is done the flags are those of the fetch before.
-   * Rejects when the Worker does not give them.
+   * The first time nothing is fetched if the page came with the flags. Rejects when the Worker does not give them.
    */
   async fetch(context: Context): Promise<void> {
+    if (this.#hasBootstrap) {
+      this.#hasBootstrap = false;
+      return;
+    }
     const { clientSecret, flags = [], timeoutMs = 5_000 } = this.#options;
     const number = ++this.#fetchCount;
     const names = flags.map((name) => `flags/${shortName(name)}`);
     const body = JSON.stringify({ clientSecret, flags: names, evaluationContext: context, apply: false, sdk: SDK });
     const response = await this.#post("resolve", body, { signal: AbortSignal.timeout(timeoutMs) });
     if (!response.ok) throw new Error(`flags: HTTP ${response.status}`);
-    const { resolveToken, resolvedFlags } = (await response.json()) as { resolveToken: string; resolvedFlags: ResolvedFlag[] };
+    const resolved = (await response.json()) as Resolved;
     // A later fetch knows the visitor better.
-    if (number !== this.#fetchCount) return;
-    this.#fetched = { token: resolveToken, flags: new Map(resolvedFlags.map((flag) => [shortName(flag.flag), flag])) };
+    if (number === this.#fetchCount) this.#take(resolved);
   }
 
   /** The value of a flag or of a field of it (`checkout.columns`), or `fallback`. */
@@ -116,6 +131,10 @@ export class Flags {
     const all = [...this.#uses];
     this.#uses.clear();
     await Promise.all(all.map(([token, uses]) => this.#apply(token, uses)));
+  }
+
+  #take({ resolveToken, resolvedFlags }: Resolved): void {
+    this.#fetched = { token: resolveToken, flags: new Map(resolvedFlags.map((flag) => [shortName(flag.flag), flag])) };
   }
 
   #use(flag: ResolvedFlag, token: string): void {
