@@ -38,6 +38,7 @@ TAKEN = frozenset({TITLE_TAKEN, CONSUMER_EXISTS, QUEUE_NAME_TAKEN})
 # A quote inside a JSON string is escaped, so in a pull's answer this finds the envelope's own key wherever it stands.
 SUCCESS = re.compile(rb'"success"\s*:\s*(true|false)')
 PERMISSIONS = (
+    ("/zones", "Cache Purge: Purge (of the zone)"),
     ("/storage/kv", "Workers KV Storage: Edit"),
     ("/queues", "Queues: Edit"),
     ("/workers", "Workers Scripts: Edit"),

@@ -36,6 +36,7 @@ def make_parser() -> argparse.ArgumentParser:
     _add_diff(commands)
     _add_history(commands)
     _add_explain(commands)
+    _add_purge(commands)
     _add_settings(commands)
     _add_keys(commands)
     _add_types(commands)
@@ -133,6 +134,16 @@ def _add_explain(commands: _Commands) -> None:
     source.add_argument("--state", type=Path, metavar="FILE", help="a state as the CDN serves it (default: fetched)")
     source.add_argument("--etag", default="", help="the entity tag of a state that was deployed, from the archive")
     explain.add_argument("--json", action="store_true", help="print it as one JSON object")
+
+
+def _add_purge(commands: _Commands) -> None:
+    purge = commands.add_parser("purge", help="remove pages from Cloudflare's cache, when their origin has changed")
+    purge.set_defaults(function="purge", parser=purge)
+    purge.add_argument(
+        "--prefix", action="append", default=[], metavar="URL", help="those whose URL begins so: shop.example.com/shop"
+    )
+    purge.add_argument("--tag", action="append", default=[], help="those whose Cache-Tag has it")
+    purge.add_argument("--everything", action="store_true", help="all that the zone has cached, pages or not")
 
 
 def _add_settings(commands: _Commands) -> None:

@@ -164,6 +164,17 @@ def _status(options: argparse.Namespace) -> None:
     print(json.dumps(status.to_json()) if options.json else format_status(status))
 
 
+def _purge(options: argparse.Namespace) -> None:
+    from sync_job.purge import purge_pages  # noqa: PLC0415
+
+    if not (options.prefix or options.tag or options.everything):
+        options.parser.error("say what: --prefix, --tag or --everything")
+    settings = read_sync_settings(os.environ)
+    with open_api(settings) as api:
+        purge_pages(settings, api, prefixes=options.prefix, tags=options.tag, everything=options.everything)
+    print("purged")
+
+
 def _settings(_options: argparse.Namespace) -> int:
     in_force, problems = describe_settings(os.environ)
     width = max(len(setting.name) for setting in in_force)
@@ -293,6 +304,7 @@ _FUNCTIONS: Mapping[str, Callable[[argparse.Namespace], int | None]] = {
     "diff": _diff,
     "history": _history,
     "explain": _explain,
+    "purge": _purge,
     "settings": _settings,
     "keys list": _keys_list,
     "keys rotate": _keys_rotate,

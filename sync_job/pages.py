@@ -50,7 +50,7 @@ class PageSettings:
         ]
 
 
-def parse_page_flags(text: str) -> dict[str, tuple[str, ...]]:
+def parse_page_flags(text: str) -> Mapping[str, tuple[str, ...]]:
     """Short names of flags by path pattern. Raises ValueError."""
     paths = _read_object(text)
     for pattern, names in paths.items():
@@ -61,7 +61,7 @@ def parse_page_flags(text: str) -> dict[str, tuple[str, ...]]:
     return {pattern: tuple(name.removeprefix("flags/") for name in names) for pattern, names in paths.items()}
 
 
-def parse_page_context(text: str) -> dict[str, str]:
+def parse_page_context(text: str) -> Mapping[str, str]:
     """Sources by attribute. Raises ValueError."""
     rules = _read_object(text)
     for attribute, source in rules.items():

@@ -84,6 +84,8 @@ class SyncSettings:
     client_secret: Secret
     worker: WorkerSettings
     account_id: str = ""
+    zone_id: str = ""
+    """The zone whose cache `purge` purges."""
     api_base_url: str = API_BASE_URL
     state_url: str = field(default="", repr=False)  # may carry a password
     state_key: Secret = Secret("")  # noqa: RUF009 (a Secret is immutable)
@@ -167,6 +169,7 @@ def _sync(reader: SettingsReader) -> SyncSettings:
         client_secret=reader.required_secret("CONFIDENCE_CLIENT_SECRET", "the client whose flags are served"),
         worker=_worker(reader),
         account_id=reader.text("CLOUDFLARE_ACCOUNT_ID"),
+        zone_id=reader.text("CLOUDFLARE_ZONE_ID"),
         api_base_url=reader.url("CLOUDFLARE_API_BASE_URL", API_BASE_URL),
         state_url=reader.url("CONFIDENCE_RESOLVER_STATE_URL"),
         state_key=_state_key(reader),
@@ -227,7 +230,7 @@ def _worker(reader: SettingsReader) -> WorkerSettings:
 
 
 def _pages(reader: SettingsReader) -> PageSettings:
-    context = reader.parsed("PAGE_CONTEXT", parse_page_context, {}, CONTEXT_EXPECTED)
+    context: Mapping[str, str] = reader.parsed("PAGE_CONTEXT", parse_page_context, {}, CONTEXT_EXPECTED)
     for attribute in find_claimed(context):
         reader.problem(f"PAGE_CONTEXT: {attribute} comes from a header that anybody can send, and says who they are")
     return PageSettings(

@@ -115,6 +115,10 @@ class WorkersApi(Cloudflare):
         """Remove a secret that is there; makes and deploys a version without it."""
         self.delete(f"/workers/scripts/{script}/secrets/{name}", params={"url_encoded": "true"})
 
+    def purge_cache(self, zone_id: str, request: Mapping[str, Any]) -> None:
+        """Purge the cache of a zone; `request` is one of the forms of the API."""
+        self.call("POST", f"/zones/{zone_id}/purge_cache", account=False, body=request)
+
     def is_on_workers_dev(self, script: str) -> bool:
         return bool(self.call("GET", f"/workers/scripts/{script}/subdomain").get("enabled"))
 

@@ -41,7 +41,7 @@ def test_readme_names_no_setting_that_nobody_reads() -> None:
     ("command", "subcommands"),
     [
         ("sync-job", ["run", "rollback", "override", "status", "diff", "history", "explain"]),
-        ("sync-job", ["settings", "keys", "types", "build"]),
+        ("sync-job", ["purge", "settings", "keys", "types", "build"]),
         ("log-consumer", ["drain", "run", "redrive", "sql", "maintain", "export"]),
         ("local-edge", ["up", "serve"]),
     ],
