@@ -27,8 +27,9 @@ class Conditions:
 
     `propagation_ms`: for so long after a change of deployment or workers.dev the edge answers as before;
     `propagation_mixed`: meanwhile each request meets the old or the new one by chance, as in two places of the world.
-    `kv_stale_s`: bindings read for so long what they read before, absence included. `kv_write_limit`: one write a
-    second and key. `rate_limit`: requests a token has in `rate_limit_window_s`; 0 is no limit.
+    `kv_stale_s`: bindings read for so long what they read before, absence included; `kv_read_ms`: so long each of their
+    reads takes. `kv_write_limit`: one write a second and key. `rate_limit`: requests a token has in
+    `rate_limit_window_s`; 0 is no limit.
     `consumer_settle_ms`: for so long after a pull consumer was made its queue answers 405.
     `short_pulls`: the probability that a pull brings fewer messages than it could, down to none.
     """
@@ -36,6 +37,7 @@ class Conditions:
     propagation_ms: int = 0
     propagation_mixed: bool = False
     kv_stale_s: float = 0.0
+    kv_read_ms: int = 0
     kv_write_limit: bool = True
     rate_limit: int = 0
     rate_limit_window_s: float = 300.0

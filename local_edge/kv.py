@@ -6,6 +6,7 @@ through a binding return what they returned before, misses included, as another 
 
 from __future__ import annotations
 
+import asyncio
 import json
 import time
 from dataclasses import dataclass
@@ -51,6 +52,11 @@ class Pairs:
             (namespace_id, key, int(time.time())),
         ).fetchone()
         return Pair(*row) if row else None
+
+    async def wait_for_edge(self) -> None:
+        """What a binding's read takes, as the conditions say."""
+        if self._conditions.kv_read_ms:
+            await asyncio.sleep(self._conditions.kv_read_ms / 1000)
 
     def get_at_edge(self, namespace_id: str, key: str) -> Pair | None:
         """As `get`, but as stale as the conditions say."""

@@ -164,3 +164,17 @@ def test_stale_reads(account: EdgeAccount, namespace: str) -> None:
     assert httpx.get(f"{url}/read").text == ""
     account.edge.set_conditions(kv_stale_s=0)
     assert httpx.get(f"{url}/read").text == "fresh"
+
+
+def test_slow_reads(account: EdgeAccount, namespace: str) -> None:
+    """With slow reads switched on, each read of a binding takes so long; the REST API does not."""
+    binding = {"type": "kv_namespace", "name": "KV", "namespace_id": namespace.rpartition("/")[2]}
+    url = account.publish(new_name("slow"), WORKER, bindings=[binding])
+    httpx.get(f"{url}/read")
+    account.edge.set_conditions(kv_read_ms=400)
+    began = time.monotonic()
+    account.http.put(f"{namespace}/values/stale", content=b"slow")
+    account.http.get(f"{namespace}/values/stale")
+    assert time.monotonic() - began < 0.4
+    assert httpx.get(f"{url}/read").text == "slow"
+    assert time.monotonic() - began > 0.4
