@@ -18,6 +18,7 @@ from flagedge.settings import Secret
 from sync_job.compiled import PLAN_FORMAT, Plan
 from sync_job.occasion import OCCASION_NAME
 from sync_job.overrides import OVERRIDES_NAME
+from sync_job.pointer import Bundle, digest_part
 from sync_job.settings import WorkerSettings
 from sync_job.token_keys import TokenKey, write_keys
 from sync_job.workers_api import Module
@@ -33,6 +34,8 @@ ACCOUNT_NAME = "STATE_ACCOUNT"
 SINCE_NAME = "STATE_SINCE"
 ROLLED_BACK_NAME = "STATE_ROLLED_BACK_FROM"
 KEYS_NAME = "RESOLVE_TOKEN_KEYS"
+BUNDLE_NAME = "STATE_BUNDLE"
+MAC_KEY_NAME = "STATE_MAC_KEY"
 SCRIPT_KEYS = ("observability", "tail_consumers", "logpush")
 """Metadata that belongs to the script and not to a version."""
 SEALING_NAME = "RESOLVE_TOKEN_SEALING_KEY"
@@ -64,7 +67,8 @@ class DeployedFacts:
     """What an upload tells later runs beside its etag.
 
     `state_since_s` is the epoch second since when it is served, `rolled_back_from` the entity tag of the state that it
-    replaces, "" for none. `overrides` and `occasion` are texts as those modules write them.
+    replaces, "" for none. `overrides` and `occasion` are texts as those modules write them;
+    `sequence` orders versions and what is published to KV between them, 0 where nothing is.
     """
 
     settings_digest: str
@@ -73,6 +77,7 @@ class DeployedFacts:
     token_keys: tuple[TokenKey, ...] = ()
     overrides: str = ""
     occasion: str = ""
+    sequence: int = 0
 
 
 def assemble_upload(plan: Plan, settings: WorkerSettings, *, facts: DeployedFacts) -> Upload:
@@ -97,6 +102,7 @@ def assemble_upload(plan: Plan, settings: WorkerSettings, *, facts: DeployedFact
         ROLLED_BACK_NAME: facts.rolled_back_from,
         OVERRIDES_NAME: facts.overrides,
         OCCASION_NAME: facts.occasion,
+        BUNDLE_NAME: bundle_of(plan, facts.sequence).to_text() if facts.sequence else "",
     }
     bindings += [_text(name, text) for name, text in optional.items() if text]
     if facts.token_keys:
@@ -118,6 +124,10 @@ def assemble_upload(plan: Plan, settings: WorkerSettings, *, facts: DeployedFact
     return Upload(metadata, modules, script_settings)
 
 
+def bundle_of(plan: Plan, sequence: int) -> Bundle:
+    return Bundle(sequence, digest_part(plan.text.encode()), digest_part(plan.bits))
+
+
 def worker_bindings(settings: WorkerSettings) -> list[dict[str, Any]]:
     """The bindings that follow from settings alone."""
     bindings = [
@@ -137,6 +147,8 @@ def worker_bindings(settings: WorkerSettings) -> list[dict[str, Any]]:
     if settings.materialization_ttl_s:
         bindings.append(_text("MATERIALIZATION_TTL_SECONDS", str(settings.materialization_ttl_s)))
     bindings += settings.pages.bindings()
+    if settings.publishes:
+        bindings.append(_text("RULES_TTL_MS", str(settings.rules_ttl_ms)))
     return bindings + [dict(binding) for binding in settings.extras.bindings]
 
 

@@ -149,6 +149,10 @@ def _print_result(result: RunResult, *, as_json: bool) -> None:
         "deployed": (
             f"deployed: {result.worker_name}, {result.flag_count} flags, state {result.etag}{over}{share}\n{where}"
         ),
+        "published": (
+            f"published: {result.worker_name}, {result.flag_count} flags, state {result.etag}{over}, "
+            "served by every Worker within a minute or two"
+        ),
         "stepped": f"stepped: the new version of {result.worker_name} has {result.share:g} % of the traffic",
         "checked": f"checked: state {result.etag}, {result.flag_count} flags, could be deployed (NO_DEPLOY is set)",
         "held": f"left alone: another run is deploying {result.worker_name}",

@@ -66,11 +66,14 @@ class Gate:
     transport: httpx.BaseTransport | None = None
     sleep: Callable[[float], None] = time.sleep
 
-    def prove(self, decoded: DecodedState, version_id: str = "") -> Proof:
-        """Ask the version, or what everybody gets. Raises GateError for another state and for wrong answers."""
+    def prove(self, decoded: DecodedState, version_id: str = "", *, candidate: str = "") -> Proof:
+        """Ask the version, or what everybody gets. Raises GateError for another state and for wrong answers.
+
+        With a `candidate`, a pointer that is not stored yet, it is asked to decide by the plan in KV that it leads to.
+        """
         with self._open(version_id) as client:
-            self._await_state(client)
-            return self._compare(client, decoded)
+            self._await_state(client, candidate)
+            return self._compare(client, decoded, candidate)
 
     def check(self, version_id: str = "") -> None:
         """Whether the version, or what everybody gets, serves the state by now. Raises GateError."""
@@ -81,13 +84,13 @@ class Gate:
         header = {"cloudflare-workers-version-overrides": f'{self.worker_name}="{version_id}"'} if version_id else {}
         return httpx.Client(timeout=_TIMEOUT, headers=header, transport=self.transport)
 
-    def _await_state(self, client: httpx.Client) -> None:
+    def _await_state(self, client: httpx.Client, candidate: str = "") -> None:
         """Deployments take a moment to reach the edge."""
         until_s = time.monotonic() + self.propagation_s
         pause_s = 0.05
         while True:
             try:
-                problem = self._judge(self._ask(client, []))
+                problem = self._judge(self._ask(client, [], candidate))
             except GateError as error:
                 problem = error.message
             if not problem:
@@ -107,7 +110,7 @@ class Gate:
         # The state alone does not tell a version from the one before it where an override is all that is new.
         return "" if served.get("overrides", "") == self.overrides else "it serves other overrides"
 
-    def _compare(self, client: httpx.Client, decoded: DecodedState) -> Proof:
+    def _compare(self, client: httpx.Client, decoded: DecodedState, candidate: str) -> Proof:
         # Imported late, with protobuf: a run that finds nothing to do proves nothing.
         from sync_job.contexts import sample_contexts  # noqa: PLC0415
         from sync_job.decode import NO_SECRET  # noqa: PLC0415
@@ -124,7 +127,7 @@ class Gate:
         asked_count = compared_count = 0
         contexts = sample_contexts(state, self.context_count, seed=_seed(self.etag))
         for requests in _batches([(name, context) for name in sorted(secrets) for context in contexts]):
-            answers = self._ask(client, requests)["answers"]
+            answers = self._ask(client, requests, candidate)["answers"]
             if len(answers) != len(requests):
                 raise GateError(f"{self.worker_name} answered {len(answers)} of {len(requests)} probes", hint=_HINT)
             for (credential, context), answer in zip(requests, answers, strict=True):
@@ -138,16 +141,18 @@ class Gate:
         _log.info("version.proved", asked_count=asked_count, compared_count=compared_count)
         return Proof(asked_count, compared_count)
 
-    def _ask(self, client: httpx.Client, requests: Sequence[tuple[str, Mapping[str, Any]]]) -> dict[str, Any]:
+    def _ask(
+        self, client: httpx.Client, requests: Sequence[tuple[str, Mapping[str, Any]]], candidate: str
+    ) -> dict[str, Any]:
         asked = [{"credential": credential, "context": context} for credential, context in requests]
-        body = json.dumps({"requests": asked}).encode()
+        body = json.dumps({"requests": asked} | ({"candidate": candidate} if candidate else {})).encode()
         headers = {HEADER: sign(self.secret, body, at_s=int(time.time()))}
         try:
             response = client.post(f"{self.url}/v1/probe", content=body, headers=headers)
         except httpx.HTTPError as exc:
             raise GateError(f"no answer ({type(exc).__name__})", hint=_HINT) from exc
         if response.status_code != httpx.codes.OK:
-            raise GateError(f"the probe was answered with {response.status_code}", hint=_HINT)
+            raise GateError(f"the probe was answered with {response.status_code}{_reason(response)}", hint=_HINT)
         try:
             answer: dict[str, Any] = response.json()
         except ValueError as exc:
@@ -155,15 +160,26 @@ class Gate:
         return answer
 
 
+def _reason(response: httpx.Response) -> str:
+    """What the Worker says, where it says something."""
+    try:
+        return f" ({str(response.json()['error']['message'])[:_SHOWN_CHARS]})"
+    except (ValueError, KeyError, TypeError):
+        return ""
+
+
+def find_probe_url(settings: SyncSettings, address: str | None) -> str:
+    """Where the Worker is reached; `address` is the one below workers.dev, None for none. "" where there is no way."""
+    # Another API than Cloudflare's has no workers.dev that leads anywhere.
+    return settings.probe_url or ((address or "") if settings.api_base_url == API_BASE_URL else "")
+
+
 def open_gate(settings: SyncSettings, address: str | None, etag: str, overrides: str = "") -> Gate | None:
     """The gate of these settings; None, with a warning, where probes have no way to the Worker.
 
     `address` is the Worker's below workers.dev, None for none.
     """
-    url = settings.probe_url
-    # Another API than Cloudflare's has no workers.dev that leads anywhere.
-    if not url and settings.api_base_url == API_BASE_URL:
-        url = address or ""
+    url = find_probe_url(settings, address)
     if not settings.probe or not url:
         why = "there is no way to the Worker: set PROBE_URL" if settings.probe else "PROBE is off"
         _log.warning("version.unproved", reason=why)

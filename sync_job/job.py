@@ -14,18 +14,34 @@ import structlog
 from flagedge import __version__
 from flagedge.errors import FlagedgeError
 from flagedge.settings import Secret
-from sync_job.assemble import CLIENT_SECRET_NAME, DeployedFacts, assemble_upload, digest_settings, namespace_bindings
+from sync_job.assemble import (
+    CLIENT_SECRET_NAME,
+    MAC_KEY_NAME,
+    DeployedFacts,
+    assemble_upload,
+    digest_settings,
+    namespace_bindings,
+)
 from sync_job.deadline import NEVER, Deadline
 from sync_job.deploy import Deployer, Release, find_address
 from sync_job.fetch import find_state_url, has_changed
 from sync_job.findings import Finding, Note
 from sync_job.gate import GateError, open_gate
+from sync_job.hot_state import worker_key
 from sync_job.lease import Lease, LeaseHeldError, open_lease
 from sync_job.live import LiveWorker, read_live_worker
 from sync_job.occasion import Cause
 from sync_job.overrides import OverrideChange, write_overrides
+from sync_job.publish import (
+    Publication,
+    Publisher,
+    ensure_pointer,
+    find_obstacle,
+    is_behind,
+    next_sequence,
+)
 from sync_job.resources import ensure_namespaces, ensure_queue
-from sync_job.settings import SyncSettings
+from sync_job.settings import STATE_NAMESPACE, SyncSettings
 from sync_job.steps import AT_ONCE, find_first_share, take_step
 from sync_job.timings import Timings
 from sync_job.token_keys import FIRST_NAME, TokenKey, choose_keys
@@ -66,7 +82,9 @@ class RunOptions:
 
 @dataclass(frozen=True, slots=True)
 class RunResult:
-    """What a run did. `outcome` is `unchanged`, `deployed`, `stepped` (new code got more of the traffic), `checked`
+    """What a run did.
+
+    `outcome` is `unchanged`, `deployed`, `published` (to KV), `stepped` (new code got more of the traffic), `checked`
     (nothing is to be deployed) or `held` (another run has the lease); `url` is empty where there is no workers.dev.
     """
 
@@ -147,9 +165,9 @@ class _Run:
         # Imported late: a run that finds nothing to do needs neither protobuf nor the compiler.
         from sync_job.found import look_around  # noqa: PLC0415
 
-        found = look_around(self.settings, self.api)
+        found = look_around(self.settings, self.api, now_s=self.began_at_s)
         if found.live.is_unrecorded and self._record_again(found):
-            found = look_around(self.settings, self.api)
+            found = look_around(self.settings, self.api, now_s=self.began_at_s)
         live = found.live
         with self.timings.measure("fetch"):
             candidate = self._choose(found)
@@ -173,7 +191,7 @@ class _Run:
             is_due = isinstance(refusal, BlastRadiusError) and not self._may_stay(found.live)
             if is_due and (again := self._choose_live(found)):
                 self._deploy(found, again, self._override(found.served, again), traffic)
-                found = look_around(self.settings, self.api)
+                found = look_around(self.settings, self.api, now_s=self.began_at_s)
             self._open_audit(found).tell(refusal, target)
             raise
 
@@ -206,7 +224,7 @@ class _Run:
         """Whether all but the state is as it should be."""
         is_current = live.version == __version__ and live.settings_digest == self.digest and bool(live.token_keys)
         is_due = self.options.overrides is not None or any(each.is_over(self.now_s) for each in live.overrides)
-        is_as_left = is_current and not live.is_under_way and not is_due
+        is_as_left = is_current and not live.is_under_way and not is_due and not is_behind(live, now_s=self.now_s)
         return is_as_left and not self._is_forced and not self.options.rotate_key and not self._ends_rollback(live)
 
     @property
@@ -293,13 +311,24 @@ class _Run:
             plan = self._compile(live, target)
         with self.timings.measure("impact"):
             audit.check_impact(target, is_approved=self._is_approved(target))
+        if worker.publishes:
+            obstacle = self._find_obstacle(found, candidate, target, plan)
+            if not obstacle:
+                return self._publish(found, candidate, target, plan, traffic)
+            _log.info("plan.not_published", etag=plan.etag, reason=obstacle)
         keys = choose_keys(
             self._sealing_keys(live), given=self.settings.token_key, rotate=self.options.rotate_key, now_s=self.now_s
         )
         since_s = live.state_since_s if live.etag == plan.etag and live.state_since_s else self.now_s
         overrides, occasion = write_overrides(target.overrides), audit.find_occasion(target)
         facts = DeployedFacts(
-            self.digest, since_s, candidate.rolled_back_from, keys.keys, overrides, occasion.to_text()
+            self.digest,
+            since_s,
+            candidate.rolled_back_from,
+            keys.keys,
+            overrides,
+            occasion.to_text(),
+            next_sequence(found) if worker.publishes else 0,
         )
         upload = assemble_upload(plan, worker, facts=facts)
         _log_notes(check_upload_size(upload, accept=self._accepted))
@@ -308,8 +337,12 @@ class _Run:
         traffic.lease.renew()
         self._archive(found, candidate)
         ensure_queue(self.api, self.settings, adopt=self.options.adopt)
-        upload = upload.with_bindings(namespace_bindings(ensure_namespaces(self.api, self.settings)))
+        namespace_ids = ensure_namespaces(self.api, self.settings)
+        upload = upload.with_bindings(namespace_bindings(namespace_ids))
         secrets = {CLIENT_SECRET_NAME: self.settings.client_secret, **keys.bound}
+        if worker.publishes:
+            secrets[MAC_KEY_NAME] = worker_key(self.settings)
+            ensure_pointer(self.api, namespace_ids[STATE_NAMESPACE[0]])
         address = find_address(self.api, worker)
         gate = open_gate(self.settings, address, plan.etag, overrides)
         is_at_once = self._is_forced or target.overrides != served.overrides
@@ -331,6 +364,40 @@ class _Run:
             flag_count=plan.flag_count,
             upload_bytes=upload.size_bytes,
             state_age_s=self.now_s - since_s,
+        )
+
+    def _find_obstacle(self, found: Found, candidate: Candidate, target: OverriddenState, plan: Plan) -> str:
+        """Why the candidate has to be deployed where states are published; "" where it can be published."""
+        if self.options.rollback_to is not None or candidate.rolled_back_from:
+            return "it is a rollback"
+        if not self._may_stay(found.live) or target.overrides != found.served.overrides:
+            return "more is due than another state"
+        return find_obstacle(found, plan)
+
+    def _publish(
+        self, found: Found, candidate: Candidate, target: OverriddenState, plan: Plan, traffic: Traffic
+    ) -> RunResult:
+        audit = self._open_audit(found)
+        occasion = audit.find_occasion(target)
+        # Nothing was written so far.
+        self.options.deadline.require(2 * UPLOAD_S, step="publish")
+        traffic.lease.renew()
+        self._archive(found, candidate)
+        address = find_address(self.api, self.settings.worker)
+        gate = open_gate(self.settings, address, plan.etag, write_overrides(target.overrides))
+        told = audit.find_told_tags(target.etag)
+        version_id = found.base.live_version_id if found.base else ""
+        record = partial(audit.record_deployed, target, occasion, version_id)
+        publisher = Publisher(self.api, traffic, worker_key(self.settings), gate, record, self.timings)
+        publisher.publish(found, Publication(plan, target.effective, occasion, told, self.now_s))
+        return RunResult(
+            "published",
+            self.name,
+            plan.etag,
+            found.served.etag,
+            overridden=tuple(override.flag for override in target.overrides),
+            url=address or "",
+            flag_count=plan.flag_count,
         )
 
     def _archive(self, found: Found, candidate: Candidate) -> None:
@@ -390,4 +457,6 @@ def _log_notes(notes: Sequence[Note]) -> None:
 def _known_secrets(settings: SyncSettings) -> dict[str, Secret]:
     """Secrets that the operator gave; one that we made is not known to later runs and decides nothing."""
     known = {CLIENT_SECRET_NAME: settings.client_secret}
+    if settings.worker.publishes:
+        known[MAC_KEY_NAME] = settings.state_mac_key
     return known | {FIRST_NAME: settings.token_key} if settings.token_key else known

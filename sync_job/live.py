@@ -1,17 +1,19 @@
 """What is live, as the API tells it: the bindings of the Worker, and its tags.
 
 Two tags of a script say that its bindings are not the whole truth, for those are of the version that was uploaded last:
-one that a deployment is under way, one that it has a share of the traffic only. Others are `occasion.py`'s.
+one that a deployment is under way, one that it has a share of the traffic only. Another names the state that is served
+from KV instead of theirs; others are `occasion.py`'s.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from sync_job.assemble import (
     ACCOUNT_NAME,
+    BUNDLE_NAME,
     DIGEST_NAME,
     ETAG_NAME,
     KEYS_NAME,
@@ -21,6 +23,8 @@ from sync_job.assemble import (
 )
 from sync_job.occasion import OCCASION_NAME, RECORD_TAG, TOLD_TAG, Occasion, read_occasion
 from sync_job.overrides import OVERRIDES_NAME, Override, read_overrides
+from sync_job.pointer import Bundle, Published, read_bundle, read_published
+from sync_job.settings import STATE_NAMESPACE
 from sync_job.token_keys import TokenKey, read_keys
 from sync_job.workers_api import WorkersApi
 
@@ -47,6 +51,25 @@ class LiveWorker:
     overrides: tuple[Override, ...] = ()
     occasion: Occasion = Occasion()  # noqa: RUF009 (it is immutable)
     tags: tuple[str, ...] = ()
+    bundle: Bundle = Bundle()  # noqa: RUF009
+    state_namespace_id: str = ""
+    """Where it looks for plans; "" for one that does not."""
+    behind_since_s: int = 0
+    """Since when its own plan is not what is served; 0 where it is."""
+
+    def is_before(self, published: Published) -> bool:
+        """Whether what was published is served in place of its own plan."""
+        return bool(self.state_namespace_id) and published.sequence > self.bundle.sequence
+
+    def follow(self, published: Published) -> LiveWorker:
+        """What is served since the publication, which ended a rollback."""
+        return replace(
+            self,
+            etag=published.etag,
+            rolled_back_from="",
+            state_since_s=published.sequence // 1000,
+            behind_since_s=published.behind_since_s,
+        )
 
     @property
     def is_under_way(self) -> bool:
@@ -88,7 +111,14 @@ class LiveWorker:
 
 
 def read_live_worker(api: WorkersApi, worker_name: str) -> LiveWorker:
-    """Ask the API what was uploaded last; unless a deployment is under way, that is what is live."""
+    """Ask the API what was uploaded last or published since; unless a deployment is under way, that is what is live."""
+    live = read_uploaded_worker(api, worker_name)
+    published = read_published(live.tags)
+    return live.follow(published) if published and live.is_before(published) else live
+
+
+def read_uploaded_worker(api: WorkersApi, worker_name: str) -> LiveWorker:
+    """Ask the API what was uploaded last, whatever was published since."""
     settings = api.get_script_settings(worker_name)
     if settings is None:
         return LiveWorker()
@@ -98,6 +128,7 @@ def read_live_worker(api: WorkersApi, worker_name: str) -> LiveWorker:
 def describe_worker(bindings: Sequence[Mapping[str, Any]], *, tags: Sequence[str] = ()) -> LiveWorker:
     """What the bindings of a version say."""
     texts = {binding["name"]: binding.get("text", "") for binding in bindings if binding["type"] == "plain_text"}
+    namespaces = {binding["name"]: binding["namespace_id"] for binding in bindings if binding["type"] == "kv_namespace"}
     secret_names = {binding["name"] for binding in bindings if binding["type"] == "secret_text"}
     return LiveWorker(
         exists=True,
@@ -111,4 +142,6 @@ def describe_worker(bindings: Sequence[Mapping[str, Any]], *, tags: Sequence[str
         overrides=read_overrides(texts.get(OVERRIDES_NAME, "")),
         occasion=read_occasion(texts.get(OCCASION_NAME, "")),
         tags=tuple(tags),
+        bundle=read_bundle(texts.get(BUNDLE_NAME, "")),
+        state_namespace_id=str(namespaces.get(STATE_NAMESPACE[0], "")),
     )

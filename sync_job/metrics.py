@@ -6,6 +6,8 @@ from typing import Any
 
 from flagedge.metrics import embed_metrics
 
+_OUTCOMES = ("deployed", "published", "stepped", "unchanged", "held", "failed")
+
 
 def run_metrics(
     outcome: str, duration_s: float, *, worker_name: str = "", state_age_s: int | None = None
@@ -14,5 +16,5 @@ def run_metrics(
     seconds: dict[str, float] = {"run_duration": round(duration_s, 3)}
     if state_age_s is not None:
         seconds["state_age"] = state_age_s
-    counts = {f"run_{name}": int(outcome == name) for name in ("deployed", "stepped", "unchanged", "held", "failed")}
+    counts = {f"run_{name}": int(outcome == name) for name in _OUTCOMES}
     return embed_metrics(seconds=seconds, counts=counts, dimensions={"worker_name": worker_name})

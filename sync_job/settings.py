@@ -31,6 +31,7 @@ from sync_job.pages import (
     parse_page_context,
     parse_page_flags,
 )
+from sync_job.pointer import MAC_KEY_BYTES
 from sync_job.token_keys import KEY_BYTES
 from sync_job.wrangler import UploadExtras, read_extras
 
@@ -42,6 +43,9 @@ NAMESPACES = {
     "ENABLE_METRICS": ("CONFIDENCE_METRICS_KV", "resolver-metrics"),
 }
 """By switch: the binding of a KV namespace, and the namespace's title before its prefix."""
+STATE_NAMESPACE = ("CONFIDENCE_STATE_KV", "resolver-state")
+"""The same of the one that plans are published to."""
+RULES_TTL_MS = 30_000
 TOKEN_TTL_S = 30 * 86_400
 ARCHIVE_RETENTION_DAYS = 90
 FORMATS = ("flagedge", "upstream")
@@ -65,6 +69,10 @@ class WorkerSettings:
     """0 keeps sticky assignments for ever."""
     ofrep_clients: Mapping[str, Mapping[str, bool]] = field(default_factory=dict)
     """By client name: `backend` (not to be used in a browser), `exposes` (an evaluation is an exposure)."""
+    publishes: bool = False
+    """Whether new states go to KV, and the Worker looks for them there."""
+    rules_ttl_ms: int = RULES_TTL_MS
+    """How often it looks."""
     workers_dev: bool = True
     """Whether the Worker is to be reached below workers.dev."""
     pages: PageSettings = field(default_factory=PageSettings)
@@ -90,6 +98,8 @@ class SyncSettings:
     state_url: str = field(default="", repr=False)  # may carry a password
     state_key: Secret = Secret("")  # noqa: RUF009 (a Secret is immutable)
     token_key: Secret = Secret("")  # noqa: RUF009
+    state_mac_key: Secret = Secret("")  # noqa: RUF009
+    """Base64; signs what is published to KV."""
     force: bool = False
     no_deploy: bool = False
     """Fetch, check and compile, and write nothing."""
@@ -179,6 +189,7 @@ def _sync(reader: SettingsReader) -> SyncSettings:
             length=KEY_BYTES,
             expected=f"base64 of {KEY_BYTES} bytes",
         ),
+        state_mac_key=_state_mac_key(reader),
         force=reader.switch("FORCE_DEPLOY"),
         no_deploy=reader.switch("NO_DEPLOY"),
         make_resources=reader.boolean("MAKE_RESOURCES", default=True),
@@ -202,6 +213,9 @@ def _sync(reader: SettingsReader) -> SyncSettings:
 def _worker(reader: SettingsReader) -> WorkerSettings:
     prefix = reader.text("WORKER_NAME_PREFIX")
     forced = reader.text("FORCE_APPLY")
+    publishes = _publishes(reader)
+    namespaces = [pair for switch, pair in NAMESPACES.items() if reader.switch(switch)]
+    namespaces += [STATE_NAMESPACE] if publishes else []
     return WorkerSettings(
         worker_name=_prefixed(prefix, _DEFAULT_WORKER_NAME),
         queue_name=_prefixed(prefix, _DEFAULT_QUEUE_NAME),
@@ -211,11 +225,9 @@ def _worker(reader: SettingsReader) -> WorkerSettings:
         log_format=reader.choice("LOG_FORMAT", "flagedge", FORMATS),
         token_format=reader.choice("TOKEN_FORMAT", "flagedge", FORMATS),
         token_ttl_s=reader.whole_number("TOKEN_TTL_SECONDS", TOKEN_TTL_S, low=60, high=2**32 - 1),
-        namespaces=tuple(
-            (binding, _prefixed(prefix, title))
-            for switch, (binding, title) in NAMESPACES.items()
-            if reader.switch(switch)
-        ),
+        namespaces=tuple((binding, _prefixed(prefix, title)) for binding, title in namespaces),
+        publishes=publishes,
+        rules_ttl_ms=reader.whole_number("RULES_TTL_MS", RULES_TTL_MS, low=100, high=3_600_000),
         materialization_ttl_s=reader.whole_number("MATERIALIZATION_TTL_SECONDS", 0, low=0, high=2**32 - 1),
         ofrep_clients=reader.parsed(
             "OFREP_CLIENTS",
@@ -251,6 +263,19 @@ def _parse_ofrep_clients(text: str) -> dict[str, dict[str, bool]]:
         if not is_known or not all(isinstance(value, bool) for value in options.values()):
             raise ValueError
     return clients
+
+
+def _publishes(reader: SettingsReader) -> bool:
+    return reader.choice("PUBLISH", "deploy", ("deploy", "kv")) == "kv"
+
+
+def _state_mac_key(reader: SettingsReader) -> Secret:
+    key = reader.key_bytes(
+        "STATE_MAC_KEY", decode=decode_base64, length=MAC_KEY_BYTES, expected=f"base64 of {MAC_KEY_BYTES} bytes"
+    )
+    if _publishes(reader) and not key:
+        reader.problem("PUBLISH=kv signs what it publishes: set STATE_MAC_KEY (`openssl rand -base64 32` makes one)")
+    return key
 
 
 def _lease(reader: SettingsReader) -> str:

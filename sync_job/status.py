@@ -7,6 +7,9 @@ from dataclasses import asdict, dataclass, field
 from datetime import UTC, datetime
 from typing import Any
 
+from sync_job.deploy import find_address
+from sync_job.gate import find_probe_url
+from sync_job.hot_state import ask_edge, read_hot_state
 from sync_job.live import describe_worker
 from sync_job.overrides import Override
 from sync_job.settings import SyncSettings
@@ -21,6 +24,11 @@ class Status:
     worker_name: str
     is_deployed: bool
     etag: str = ""
+    source: str = "bundle"
+    """Where the state came from: with the version (`bundle`), or published since (`kv`)."""
+    published_age_s: float | None = None
+    edge: Mapping[str, Any] | None = None
+    """Where states are published, what the Worker itself says of its state; None where it was not asked or heard."""
     rolled_back_from: str = ""
     """The state that this one replaces for as long as the CDN serves it."""
     overrides: tuple[Override, ...] = ()
@@ -53,11 +61,15 @@ def read_status(settings: SyncSettings, api: WorkersApi, *, now: datetime | None
     if deployment is None or not deployment.percentages:
         return Status(name, is_deployed=False, **queue)
     served = {each: describe_worker(api.get_version_bindings(name, each)) for each in deployment.percentages}
-    live = served[deployment.live_version_id]
+    uploaded = served[deployment.live_version_id]
+    live = read_hot_state(settings, api, uploaded, now_s=now.timestamp()).lay_over(uploaded)
     return Status(
         name,
         is_deployed=True,
         etag=live.etag,
+        source="kv" if live.behind_since_s else "bundle",
+        published_age_s=round(now.timestamp() - live.state_since_s, 1) if live.behind_since_s else None,
+        edge=_ask_edge(settings, api) if live.state_namespace_id else None,
         rolled_back_from=live.rolled_back_from,
         overrides=live.overrides,
         worker_version=live.version,
@@ -83,6 +95,8 @@ def format_status(status: Status) -> str:
         age = _describe_age(status.age_s)
         lines += [
             f"state         {status.etag or '(none of ours)'}{account}",
+            *([f"published     {_describe_age(status.published_age_s)} ago"] if status.source == "kv" else []),
+            *([f"the edge has  {_describe_edge(status.edge)}"] if status.edge else []),
             f"deployed      {status.deployed_at}, {age} ago",
             f"versions      {shares}",
         ]
@@ -110,6 +124,16 @@ def describe_key(key: TokenKey, *, seals: bool) -> str:
     """One line on a token key, for people."""
     since = datetime.fromtimestamp(key.since_s, UTC).isoformat() if key.since_s else "nobody knows when"
     return f"{key.kid or key.name}: {'seals and opens' if seals else 'opens'}, sealing since {since}"
+
+
+def _ask_edge(settings: SyncSettings, api: WorkersApi) -> Mapping[str, Any] | None:
+    url = find_probe_url(settings, find_address(api, settings.worker))
+    return ask_edge(url) if url else None
+
+
+def _describe_edge(edge: Mapping[str, Any]) -> str:
+    problem = f"; it refuses what KV has: {edge['problem']}" if edge.get("problem") else ""
+    return f"state {edge['etag']} from {edge['source']}, {_describe_age(edge.get('age_s'))} old{problem}"
 
 
 def _read_queue(settings: SyncSettings, api: WorkersApi, now: datetime) -> dict[str, Any]:

@@ -43,11 +43,19 @@ class Traffic:
         """Serve what was live before to everyone, however late it is. Raises OvertakenError."""
         self._shift(base, {version_id: 100}, "flagedge: back to what was live")
 
+    def confirm(self, base: Deployment | None, *, step: str) -> None:
+        """Go on while `base` serves. Raises OvertakenError."""
+        self.go_on(step)
+        self._require(base)
+
     def _shift(self, base: Deployment | None, shares: Mapping[str, float], message: str) -> Deployment:
+        self._require(base)
+        return self.api.create_deployment(self.worker_name, shares, message=message)
+
+    def _require(self, base: Deployment | None) -> None:
         active = self.api.get_deployment(self.worker_name)
         if (active and active.deployment_id) != (base and base.deployment_id):
             raise OvertakenError(
                 f"{self.worker_name} was deployed by somebody else meanwhile",
                 hint="Theirs stays live; the next run begins from it",
             )
-        return self.api.create_deployment(self.worker_name, shares, message=message)

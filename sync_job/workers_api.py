@@ -11,6 +11,7 @@ import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
+from urllib.parse import quote
 
 import httpx
 
@@ -125,6 +126,18 @@ class WorkersApi(Cloudflare):
     def set_workers_dev(self, script: str, *, enabled: bool) -> None:
         """Serve the script below workers.dev, or stop it; preview addresses stay off."""
         self.call("POST", f"/workers/scripts/{script}/subdomain", body={"enabled": enabled, "previews_enabled": False})
+
+    def get_kv_text(self, namespace_id: str, key: str) -> str | None:
+        """A value that is a text, None where the key is not there."""
+        found = self.call("POST", f"/storage/kv/namespaces/{namespace_id}/bulk/get", body={"keys": [key]})
+        text = found["values"].get(key)
+        return None if text is None else str(text)
+
+    def put_kv_value(self, namespace_id: str, key: str, value: bytes, *, expires_in_s: int = 0) -> None:
+        """Store a value of at most 25 MiB in place of what is there, for ever or for so many seconds."""
+        endpoint = f"/storage/kv/namespaces/{namespace_id}/values/{quote(key, safe='')}"
+        params = {"expiration_ttl": str(expires_in_s)} if expires_in_s else {}
+        self.call("PUT", endpoint, params=params, content=value, timeout=UPLOAD_TIMEOUT)
 
     def create_kv_namespace(self, title: str) -> str:
         """Create the namespace and return its id, or that of the one that has the title already."""

@@ -156,7 +156,7 @@ export class HotState {
       return { ...candidate.state, sequence, sinceSeconds, expiresAtSeconds };
     }
     const inMemory = [this.#bundle, this.#state].find((state) => state.bits.sha256 === bits.sha256);
-    this.#requireRoom(pointer, inMemory !== undefined);
+    this.#requireRoom(pointer);
     const readBits = inMemory === undefined ? this.#readPart("bits", bits) : inMemory.plan.data;
     const [textData, data] = await Promise.all([this.#readPart("text", text), readBits]);
     const plan = loadPlan(new TextDecoder().decode(textData), data);
@@ -165,16 +165,18 @@ export class HotState {
   }
 
   /** What is served goes on being served while the next plan is made, so there has to be room for both. */
-  #requireRoom({ text, bits }: Pointer, hasBits: boolean): void {
-    const held = [...new Set([this.#bundle, this.#state])];
-    const bytes = [...held, { text, bits: { bytes: hasBits ? 0 : bits.bytes } }].reduce((sum, each) => {
-      return sum + BYTES_PER_TEXT_BYTE * each.text.bytes + each.bits.bytes;
-    }, 0);
-    if (bytes > PLANS_MAX_BYTES) throw new StateError(`${held.length + 1} plans would take ${bytes} of ${PLANS_MAX_BYTES} bytes`);
+  #requireRoom(pointer: Pointer): void {
+    const plans = [...new Set([this.#bundle, this.#state, pointer])];
+    // Equal bitsets are there once.
+    const sizes = new Map(plans.map(({ bits }) => [bits.sha256, bits.size_bytes]));
+    let bytes = 0;
+    for (const size of sizes.values()) bytes += size;
+    for (const { text } of plans) bytes += BYTES_PER_TEXT_BYTE * text.size_bytes;
+    if (bytes > PLANS_MAX_BYTES) throw new StateError(`${plans.length} plans would take ${bytes} of ${PLANS_MAX_BYTES} bytes`);
   }
 
   /** A part from its chunks. Throws StateError unless it is all there, and nothing else. */
-  async #readPart(kind: "text" | "bits", { sha256, bytes }: PlanPart): Promise<Uint8Array> {
+  async #readPart(kind: "text" | "bits", { sha256, size_bytes: bytes }: PlanPart): Promise<Uint8Array> {
     const data = new Uint8Array(bytes);
     const starts = Array.from({ length: Math.ceil(bytes / PART_MAX_BYTES) }, (_, number) => number * PART_MAX_BYTES);
     const read = async (start: number, number: number): Promise<void> => {

@@ -15,7 +15,7 @@ const utf8 = new TextEncoder();
 /** A part of a plan: its text or its bitsets, stored under its digest. */
 export interface PlanPart {
   readonly sha256: string;
-  readonly bytes: number;
+  readonly size_bytes: number;
 }
 
 export interface Pointer {
