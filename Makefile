@@ -50,6 +50,9 @@ bench-drain: $(READY) ## the consumer per CPU-second, beside DuckDB's own read_j
 bench-lake: $(READY) ## one consumer and four on a lake, in a folder and on moto's S3
 	@PYTHONPATH=tests:tests/log_consumer $(BIN)/python -m bench.lake
 
+bench-analytics: $(READY) ## every view over 1, 10 and 100 million exposures: time and memory; half an hour, 15 GB of disk
+	@PYTHONPATH=tests $(BIN)/python -m bench.analytics
+
 bench-sync: $(READY) ## a run that finds nothing, one that deploys, and the compiling of a large state
 	@PYTHONPATH=tests $(BIN)/python -m bench.sync
 
@@ -101,6 +104,9 @@ lock: $(PYTHON_READY) ## renew the hashed requirements and the npm lock file
 	echo checkov==3.3.30 | $(BIN)/uv pip compile -q --upgrade --universal --generate-hashes --no-annotate \
 		--no-emit-index-url --no-emit-find-links --custom-compile-command "make lock" --python-version 3.11 \
 		- -o requirements/client-checkov.txt
+	echo spotify-confidence==4.1.0 | $(BIN)/uv pip compile -q --upgrade --universal --generate-hashes --no-annotate \
+		--no-emit-index-url --no-emit-find-links --custom-compile-command "make lock" --python-version 3.11 \
+		- -o requirements/client-spotify-confidence.txt
 	cd worker && npm install --package-lock-only --ignore-scripts
 	cd tests/clients/npm && npm install --package-lock-only --ignore-scripts
 
@@ -135,4 +141,4 @@ $(TEST_BUNDLE): $(WORKER_SOURCES) worker/test/entry.ts $(NODE_READY)
 $(BROWSER): $(wildcard worker/browser/*) worker/build.mjs $(NODE_READY)
 	@cd worker && node build.mjs --browser && node_modules/.bin/tsc -p browser
 
-.PHONY: help demo test check test-faults fuzz-resolve bench-resolve bench-clients bench-state bench-drain bench-lake bench-sync package tf-docs tf-test worker browser format proto lock clean
+.PHONY: help demo test check test-faults fuzz-resolve bench-resolve bench-clients bench-state bench-drain bench-analytics bench-lake bench-sync package tf-docs tf-test worker browser format proto lock clean

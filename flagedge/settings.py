@@ -81,6 +81,14 @@ class SettingsReader:
         self._note(name, "***" if value else "", is_set=bool(value))
         return Secret(value)
 
+    def secret_url(self, name: str) -> Secret:
+        """A URL that is a secret as a whole, such as a webhook's."""
+        url = self.secret(name)
+        parts = urlsplit(url.reveal())
+        if url and not (parts.scheme in {"http", "https"} and parts.hostname):
+            self.problem(f"{name} must be an http(s) URL")
+        return url
+
     def required_secret(self, name: str, why: str) -> Secret:
         value = self.secret(name)
         if not value:

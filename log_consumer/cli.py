@@ -4,13 +4,14 @@
     run       the same, for ever
     redrive   try again what was rejected, or parked
     sql       ask the database
+    check     what is wrong with experiments and delivery
     maintain  throw away what is too old, and put what is left in order
     export    write the tables as Parquet files
     forget    erase units everywhere
     accept-key  go on with another key of units' hashes
 
-Exit 0 done, 1 failed, 2 wrong settings; a failure is one `error:` line on stderr. SIGTERM ends a drain early and well:
-what was pulled is loaded and acked first.
+Exit 0 done, 1 failed (or, of check, a check did), 2 wrong settings; a failure is one `error:` line on stderr. SIGTERM
+ends a drain early and well: what was pulled is loaded and acked first.
 """
 
 from __future__ import annotations
@@ -24,13 +25,16 @@ import threading
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from datetime import date
+from functools import partial
 from pathlib import Path
 
+from flagedge.alert import send_alert
 from flagedge.cloudflare import Cloudflare
 from flagedge.command import exit_code_of
 from flagedge.errors import SettingsError
 from flagedge.logs import configure_logs
 from log_consumer import job
+from log_consumer.check import find_failed, tell_new
 from log_consumer.clock import utc_now
 from log_consumer.cut import as_stored
 from log_consumer.export import export
@@ -48,8 +52,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     """Run the command; the exit code."""
     arguments = _parse(argv)
 
-    def command() -> None:
-        arguments.function(arguments)
+    def command() -> int | None:
+        code: int | None = arguments.function(arguments)
+        return code
 
     return exit_code_of(command, interrupted="interrupted; what was not acked is delivered again")
 
@@ -87,6 +92,10 @@ def _parse(argv: Sequence[str] | None) -> argparse.Namespace:
     sql.set_defaults(function=_sql)
     sql.add_argument("query", help="SQL; docs and `show tables` say what there is")
     sql.add_argument("--format", choices=FORMATS, default="table")
+    check = commands.add_parser("check", help="say what is wrong with experiments and delivery; exit 1 if it is")
+    check.set_defaults(function=_check)
+    check.add_argument("--strict", action="store_true", help="exit with 1 for a warning too")
+    check.add_argument("--json", action="store_true", help="print the findings as one JSON list")
     return parser.parse_args(argv)
 
 
@@ -110,6 +119,19 @@ def _redrive(options: argparse.Namespace) -> None:
 def _sql(options: argparse.Namespace) -> None:
     settings = read_query_settings(os.environ)
     sys.stdout.write(format_answer(query(settings.database, options.query, engine=settings.engine), options.format))
+
+
+def _check(options: argparse.Namespace) -> int:
+    settings = read_query_settings(os.environ)
+    configure_logs(job="log_consumer", level="warning")
+    with Reader(settings.database, engine=settings.engine) as reader:
+        findings = find_failed(reader)
+    if settings.alert_url:
+        with Store(settings.database, engine=settings.engine) as store:
+            tell_new(store, findings, partial(send_alert, settings.alert_url), now=utc_now())
+    text = json.dumps([finding.to_json() for finding in findings]) + "\n" if options.json else None
+    sys.stdout.write(text or "".join(f"{finding}\n" for finding in findings))
+    return int(any(options.strict or finding.status == "alarm" for finding in findings))
 
 
 def _read_settings() -> Settings:

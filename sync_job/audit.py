@@ -13,9 +13,9 @@ from dataclasses import dataclass, replace
 import structlog
 
 from flagedge import __version__
+from flagedge.alert import send_alert
 from flagedge.errors import FlagedgeError
 from flagedge.wire import state_pb2
-from sync_job.alert import send_alert
 from sync_job.allocations import allocate_shares
 from sync_job.archive_store import ArchiveError
 from sync_job.blast import BlastRadiusError, check_impact, how_to_approve, measure_impact

@@ -34,7 +34,7 @@ from log_consumer.tables import AGING, TIMES
 DAY_MS = 86_400_000
 MIGRATIONS = Path(__file__).parents[2] / "log_consumer/sql/migrations"
 # The machinery's own, and what is derived from the others.
-NOT_LOGGED = {"outbox", "forwarder", "hash_keys", "erasures", "exposed_units", "rolls"}
+NOT_LOGGED = {"outbox", "forwarder", "hash_keys", "erasures", "exposed_units", "rolls", "told_findings"}
 COUNTS = "select (select count(*) from exposures), (select count(*) from ledger), (select count(*) from resolve_counts)"
 
 

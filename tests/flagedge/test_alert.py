@@ -8,8 +8,8 @@ import httpx
 import pytest
 from structlog.testing import capture_logs
 
+from flagedge.alert import send_alert
 from flagedge.settings import Secret
-from sync_job.alert import send_alert
 
 URL = "https://hooks.example/services/T0/B0/secret-part"
 

@@ -1,0 +1,138 @@
+"""Experiments with a known truth: defects are found by their own check, and what has none raises no alarm."""
+
+from __future__ import annotations
+
+import pytest
+from deliveries import ask
+from experiments import Experiment, enter_messages, plant
+
+from log_consumer.store import Store
+
+CHECKS = ("shares", "crossovers", "leaks", "bots", "late", "delivery")
+ALPHA = 0.05
+PEEKS = f"""
+with hourly as (select rule, assignment_id, hour, sum(unit_count) as n from unit_counts group by all),
+cumulated as (
+    select rule, assignment_id, hour, sum(n) over (partition by rule, assignment_id order by hour) as n from hourly
+),
+looks as (
+    select rule, hour, chi_square_p(sum((n - whole / 2) ** 2 / (whole / 2)), 1) as p
+    from (select *, sum(n) over (partition by rule, hour) as whole from cumulated)
+    group by rule, hour
+)
+select count(distinct rule) from looks where p < {ALPHA}
+"""
+
+
+def make(store: Store, *experiments: Experiment, lost_isolate: str = "") -> None:
+    with store.transaction() as connection:
+        for experiment in experiments:
+            plant(connection, experiment)
+        enter_messages(connection, lost_isolate=lost_isolate)
+
+
+def test_what_has_no_defect_raises_no_alarm(store: Store) -> None:
+    """200 experiments: false alarms at most at the nominal rate, also of who looks every hour for two weeks."""
+    make(store, Experiment(count=200, unit_count=2000))
+    [(tested, single, sequential)] = ask(
+        store,
+        f"select count(*), count(*) filter (p_value < {ALPHA}), "
+        f"(select count(distinct rule) from srm_sequential where p_value < {ALPHA}) from srm",
+    )
+    assert tested == 200
+    assert 2 <= single <= 20  # 10 are to be expected
+    assert sequential <= ALPHA * 200
+    assert ask(store, PEEKS)[0][0] > 2 * ALPHA * 200  # who looks every hour at the plain test is misled
+    assert ask(store, "select count(*) from experiment_health where verdict = 'alarm'") == [(0,)]
+    assert ask(store, "select count(*) from checks where rule is not null") == [(200 * len(CHECKS),)]
+
+
+DEFECTS = {
+    "shares": (Experiment(unit_count=400_000, lost=0.02), "alarm"),
+    "crossovers": (Experiment(unit_count=20_000, crossing=0.02), "alarm"),
+    "leaks": (Experiment(unit_count=20_000, leaked=0.002), "alarm"),
+    "bots": (Experiment(unit_count=20_000, bots=0.1), "warning"),
+    "late": (Experiment(unit_count=20_000, late=0.1), "alarm"),
+}
+
+
+@pytest.mark.parametrize("name", DEFECTS)
+def test_a_defect_is_found_by_its_own_check(store: Store, name: str) -> None:
+    """And is blamed on no other."""
+    experiment, status = DEFECTS[name]
+    make(store, experiment)
+    found = dict(zip(CHECKS, ask(store, f"select {', '.join(CHECKS)} from experiment_health")[0], strict=True))
+    assert found == dict.fromkeys(CHECKS, "ok") | {name: status}
+
+
+def test_a_lost_isolate(store: Store) -> None:
+    """Its missing numbers are found, and nobody's shares are doubted for it."""
+    make(store, Experiment(unit_count=20_000), lost_isolate="isolate-3")
+    found = dict(zip(CHECKS, ask(store, f"select {', '.join(CHECKS)} from experiment_health")[0], strict=True))
+    assert found == dict.fromkeys(CHECKS, "ok") | {"delivery": "alarm"}
+
+
+def test_a_change_of_allocation_is_no_mismatch(store: Store) -> None:
+    """A plain chi-square test against the shares in force today sounds an alarm; what epochs expect does not."""
+    make(store, Experiment(unit_count=20_000, shares=(0.9, 0.1), after=(0.5, 0.5)))
+    assert ask(store, "select verdict, shares, crossovers from experiment_health") == [("ok", "ok", "ok")]
+    [(plain,)] = ask(
+        store,
+        "select chi_square_p(sum((n - whole / 2) ** 2 / (whole / 2)), 1) from (select count(*) as n, "
+        "sum(count(*)) over () as whole from first_exposures group by first_assignment_id)",
+    )
+    assert plain < 1e-100
+    assert ask(store, "select count(*), min(verdict), max(verdict) from srm_by where dimension = 'epoch'") == [
+        (2, "ok", "ok")
+    ]
+
+
+def test_units_that_a_change_moved_are_apart(store: Store) -> None:
+    """Who has another variant because somebody changed the shares is counted, and no defect."""
+    make(store, Experiment(unit_count=20_000, shares=(0.9, 0.1), after=(0.5, 0.5)))
+    with store.transaction() as connection:
+        connection.execute(
+            "insert into exposures by name select * replace (timestamp '2026-11-14' as applied_at, "
+            "'state-2' as state_etag, 'treatment' as assignment_id) from exposures "
+            "where assignment_id = 'control' and state_etag = 'state-1' limit 3000"
+        )
+    assert ask(store, "select cause, count(*) from crossovers group by all") == [("allocation_change", 3000)]
+    assert ask(store, "select shares, crossovers from experiment_health") == [("ok", "ok")]
+
+
+def test_proportions_that_change_with_buckets_given_out_anew_are_not_compared(store: Store) -> None:
+    """Units that came before and were given nothing are among the first exposures then, in nobody's proportion."""
+    make(store, Experiment(unit_count=20_000, shares=(0.1, 0.2), after=(0.8, 0.2)))
+    assert ask(store, "select epoch_number, is_comparable from allocation_epochs order by 1") == [(1, True), (2, False)]
+    [(compared, left_out)] = ask(store, "select unit_count, incomparable_count from srm")
+    assert compared > 0
+    assert left_out > 0
+
+
+def test_a_variant_without_units_is_there(store: Store) -> None:
+    """With 0, and as a mismatch."""
+    make(store, Experiment(unit_count=5000, lost=1.0))
+    assert ask(store, "select assignment_id, unit_count = 0 from variant_shares") == [
+        ("control", False),
+        ("treatment", True),
+    ]
+    assert ask(store, "select srm.verdict, shares from srm join experiment_health using (rule)") == [("mismatch", "alarm")]
+
+
+def test_an_unknown_allocation_is_said(store: Store) -> None:
+    """Upstream's messages say no state; nothing is compared, and nothing is called well."""
+    make(store, Experiment())
+    with store.transaction() as connection:
+        connection.execute("update exposures set state_etag = null")
+    assert ask(store, "select verdict, unknown_state_count from srm") == [("too_few", 3000)]
+    assert ask(store, "select verdict, shares from experiment_health") == [("unknown", "unknown")]
+
+
+def test_settings_are_variables_of_the_session(store: Store) -> None:
+    """Also where a day begins."""
+    make(store, Experiment())
+    days = "select starts_at from exposures_over_time where grain = 'day' and extract(hour from starts_at) = 6 limit 1"
+    assert ask(store, days) == []
+    store.connection.execute("set variable day_begins = interval 6 hours; set variable srm_min_units = 1000000")
+    assert len(ask(store, days)) == 1
+    assert ask(store, "select verdict from srm") == [("too_few",)]
