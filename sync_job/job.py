@@ -339,7 +339,7 @@ class _Run:
         ensure_queue(self.api, self.settings, adopt=self.options.adopt)
         namespace_ids = ensure_namespaces(self.api, self.settings)
         upload = upload.with_bindings(namespace_bindings(namespace_ids))
-        secrets = {CLIENT_SECRET_NAME: self.settings.client_secret, **keys.bound}
+        secrets = {CLIENT_SECRET_NAME: self.settings.client_secret, **keys.bound, **worker.pages.secrets()}
         if worker.publishes:
             secrets[MAC_KEY_NAME] = worker_key(self.settings)
             ensure_pointer(self.api, namespace_ids[STATE_NAMESPACE[0]])
@@ -456,7 +456,7 @@ def _log_notes(notes: Sequence[Note]) -> None:
 
 def _known_secrets(settings: SyncSettings) -> dict[str, Secret]:
     """Secrets that the operator gave; one that we made is not known to later runs and decides nothing."""
-    known = {CLIENT_SECRET_NAME: settings.client_secret}
+    known = {CLIENT_SECRET_NAME: settings.client_secret, **settings.worker.pages.secrets()}
     if settings.worker.publishes:
         known[MAC_KEY_NAME] = settings.state_mac_key
     return known | {FIRST_NAME: settings.token_key} if settings.token_key else known

@@ -8,18 +8,23 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
+from flagedge.page_attributes import KEY_BYTES
+from flagedge.settings import Secret, decode_base64
+
 VARIABLE_BYTES_MAX = 5_000
 """What Cloudflare takes as one variable."""
 COOKIE = "flag_visitor"
+ATTRIBUTE_KEYS_NAME = "PAGE_ATTRIBUTE_KEYS"
 FLAGS_EXPECTED = 'JSON such as {"/": ["checkout"], "/shop/*": ["checkout", "banner"]}, at most 5,000 bytes'
 CONTEXT_EXPECTED = (
     'JSON such as {"country": "cf:country", "theme": "cookie:theme"}, at most 5,000 bytes; the sources are cf:FIELD, '
-    "cookie:NAME, header:NAME, query:NAME, path, host and visitor"
+    "cookie:NAME, header:NAME, query:NAME, signed:ATTRIBUTE, access:CLAIM, path, host and visitor"
 )
 _PATTERN = re.compile(r"/[^*?#\s]*\*?")
+_KEY_ID = re.compile(r"[A-Za-z0-9_-]{1,64}")
 _FLAG = re.compile(r"(?:flags/)?[^/\s]+")
 _ATTRIBUTE = re.compile(r"[^\s.]+(?:\.[^\s.]+)*")
-_SOURCE = re.compile(r"(?:cf|cookie|header|query):[^\s:]+|path|host|visitor")
+_SOURCE = re.compile(r"(?:cf|cookie|header|query|signed|access):[^\s:]+|path|host|visitor")
 _TOKEN = re.compile(r"[A-Za-z0-9!#$%&'*+.^_`|~-]+")
 # Anybody can send them; who is staff is verified, or not known.
 _CLAIMED_HEADER = re.compile(r"header:(cf-access-.*|x-internal-.*|x-staff.*)", re.IGNORECASE)
@@ -37,12 +42,41 @@ class PageSettings:
     """Where an attribute comes from."""
     cookie: str = COOKIE
     client: str = ""
+    attribute_keys: Secret = Secret("")  # noqa: RUF009 (a Secret is immutable)
+    """JSON: keys of signed attributes, base64, by id."""
+    access_team: str = ""
+    """The address of the team whose tokens of Cloudflare Access are believed."""
+    access_audience: str = ""
+
+    def secrets(self) -> dict[str, Secret]:
+        """What is bound beside `bindings`, and shown nowhere."""
+        return {ATTRIBUTE_KEYS_NAME: self.attribute_keys} if self.flags and self.attribute_keys else {}
+
+    def find_problems(self) -> list[str]:
+        """What is wrong with the settings together."""
+        kinds = {source.partition(":")[0] for source in self.context.values()}
+        problems = [
+            f"PAGE_CONTEXT: {attribute} comes from a header that anybody can send, and says who they are"
+            for attribute, source in self.context.items()
+            if _CLAIMED_HEADER.fullmatch(source)
+        ]
+        if "signed" in kinds and not self.attribute_keys:
+            problems.append(f"PAGE_CONTEXT has attributes that are signed: set {ATTRIBUTE_KEYS_NAME}")
+        if bool(self.access_team) != bool(self.access_audience) or ("access" in kinds and not self.access_team):
+            problems.append("claims of Cloudflare Access need PAGE_ACCESS_TEAM and PAGE_ACCESS_AUDIENCE")
+        return problems
 
     def bindings(self) -> list[dict[str, Any]]:
         """What the Worker is told; nothing where it serves no pages."""
         if not self.flags:
             return []
-        texts = {"PAGE_ORIGIN": self.origin, "PAGE_COOKIE": self.cookie, "PAGE_CLIENT": self.client}
+        texts = {
+            "PAGE_ORIGIN": self.origin,
+            "PAGE_COOKIE": self.cookie,
+            "PAGE_CLIENT": self.client,
+            "PAGE_ACCESS_TEAM": self.access_team,
+            "PAGE_ACCESS_AUDIENCE": self.access_audience,
+        }
         return [
             {"type": "json", "name": "PAGE_FLAGS", "json": {path: list(names) for path, names in self.flags.items()}},
             {"type": "json", "name": "PAGE_CONTEXT", "json": dict(self.context)},
@@ -70,9 +104,15 @@ def parse_page_context(text: str) -> Mapping[str, str]:
     return rules
 
 
-def find_claimed(context: Mapping[str, str]) -> list[str]:
-    """Attributes whose source is a header that tells who somebody is, and that anybody can send."""
-    return [attribute for attribute, source in context.items() if _CLAIMED_HEADER.fullmatch(source)]
+def are_attribute_keys(text: str) -> bool:
+    """Whether a text is JSON of keys, base64 of 32 bytes each, by id."""
+    try:
+        keys = _read_object(text)
+        return bool(keys) and all(
+            _KEY_ID.fullmatch(key_id) and len(decode_base64(key)) == KEY_BYTES for key_id, key in keys.items()
+        )
+    except (ValueError, TypeError):
+        return False
 
 
 def parse_cookie_name(text: str) -> str:
@@ -80,6 +120,14 @@ def parse_cookie_name(text: str) -> str:
     if not _TOKEN.fullmatch(text):
         raise ValueError
     return text
+
+
+def parse_team(text: str) -> str:
+    """As `parse_origin`; its keys must come over TLS, but from this very machine. Raises ValueError."""
+    team = parse_origin(text)
+    if not re.match(r"https://|http://(?:127\.0\.0\.1|localhost)(?::|$)", team):
+        raise ValueError
+    return team
 
 
 def parse_origin(text: str) -> str:

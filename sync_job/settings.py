@@ -25,11 +25,12 @@ from sync_job.pages import (
     COOKIE,
     FLAGS_EXPECTED,
     PageSettings,
-    find_claimed,
+    are_attribute_keys,
     parse_cookie_name,
     parse_origin,
     parse_page_context,
     parse_page_flags,
+    parse_team,
 )
 from sync_job.pointer import MAC_KEY_BYTES
 from sync_job.token_keys import KEY_BYTES
@@ -242,16 +243,25 @@ def _worker(reader: SettingsReader) -> WorkerSettings:
 
 
 def _pages(reader: SettingsReader) -> PageSettings:
-    context: Mapping[str, str] = reader.parsed("PAGE_CONTEXT", parse_page_context, {}, CONTEXT_EXPECTED)
-    for attribute in find_claimed(context):
-        reader.problem(f"PAGE_CONTEXT: {attribute} comes from a header that anybody can send, and says who they are")
-    return PageSettings(
+    no_rules: Mapping[str, str] = {}
+    keys = reader.secret("PAGE_ATTRIBUTE_KEYS")
+    if keys and not are_attribute_keys(keys.reveal()):
+        reader.problem('PAGE_ATTRIBUTE_KEYS must be JSON such as {"2026-01": "…"}, each key base64 of 32 bytes')
+    pages = PageSettings(
         flags=reader.parsed("PAGE_FLAGS", parse_page_flags, {}, FLAGS_EXPECTED),
         origin=reader.parsed("PAGE_ORIGIN", parse_origin, "", "scheme and host, such as https://shop.example.com"),
-        context=context,
+        context=reader.parsed("PAGE_CONTEXT", parse_page_context, no_rules, CONTEXT_EXPECTED),
         cookie=reader.parsed("PAGE_COOKIE", parse_cookie_name, COOKIE, "the name of a cookie"),
         client=reader.text("PAGE_CLIENT"),
+        attribute_keys=keys,
+        access_team=reader.parsed(
+            "PAGE_ACCESS_TEAM", parse_team, "", "a team's address, such as https://example.cloudflareaccess.com"
+        ),
+        access_audience=reader.text("PAGE_ACCESS_AUDIENCE"),
     )
+    for problem in pages.find_problems():
+        reader.problem(problem)
+    return pages
 
 
 def _parse_ofrep_clients(text: str) -> dict[str, dict[str, bool]]:

@@ -186,6 +186,8 @@ class PageSite:
     def __init__(self, edge: LocalEdge, origin: Origin, take_exposures: Any) -> None:
         self.edge = edge
         self.origin = origin
+        self.team = origin
+        """Where Cloudflare Access has its keys."""
         self.url = edge.worker_url(WORKER)
         self._take_exposures = take_exposures
 
@@ -231,6 +233,10 @@ class PageSite:
         body = {"clientSecret": SECRET, "resolveToken": token, "flags": used, "sendTime": now}
         return httpx.post(f"{self.url}/v1/flags:apply", json=body)
 
+    def log(self) -> str:
+        """What the Worker has logged."""
+        return (self.edge.directory / "logs" / f"{WORKER}.log").read_text()
+
     def exposures(self, count: int) -> list[Exposure]:
         """Waits for so many exposures; more are given if they are there."""
         found: list[Exposure] = []
@@ -242,9 +248,9 @@ class PageSite:
 
 
 @contextmanager
-def run_page_site(directory: Path, **settings: str) -> Iterator[PageSite]:
+def run_page_site(directory: Path, *, state: bytes = PAYLOAD, **settings: str) -> Iterator[PageSite]:
     with run_origin() as origin, LocalEdge(dir=directory, grace_s=0.5) as edge:
-        edge.publish_state(SECRET, PAYLOAD)
+        edge.publish_state(SECRET, state)
         environ = operator_environ(edge, SECRET) | SETTINGS | {"PAGE_ORIGIN": origin.url} | settings
         with deploy(edge, environ) as site:
             yield PageSite(edge, origin, site.take_exposures)

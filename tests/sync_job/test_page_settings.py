@@ -7,6 +7,7 @@ import json
 import pytest
 
 from flagedge.errors import SettingsError
+from flagedge.settings import Secret
 from sync_job.assemble import worker_bindings
 from sync_job.settings import read_worker_settings
 
@@ -73,3 +74,44 @@ def test_headers_that_claim_who_somebody_is(header: str) -> None:
     """Anybody can send them, so no rule may read them."""
     with pytest.raises(SettingsError, match="anybody can send"):
         read_worker_settings({"PAGE_CONTEXT": json.dumps({"staff": f"header:{header}"})})
+
+
+KEY = "AAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAA="
+PATHS = '{"/": ["checkout"]}'
+
+
+def test_keys_of_attributes_are_a_secret() -> None:
+    """They are bound as one, change the settings' digest, and are in no binding that can be read."""
+    keys = json.dumps({"2026-01": KEY})
+    settings = read_worker_settings({"PAGE_FLAGS": PATHS, "PAGE_ATTRIBUTE_KEYS": keys})
+    assert settings.pages.secrets() == {"PAGE_ATTRIBUTE_KEYS": Secret(keys)}
+    assert KEY not in repr(settings)
+    assert KEY not in json.dumps(worker_bindings(settings))
+    assert read_worker_settings({"PAGE_ATTRIBUTE_KEYS": keys}).pages.secrets() == {}
+
+
+@pytest.mark.parametrize("keys", ["{}", KEY, '{"a": "c2hvcnQ="}', '{"a.b": "' + KEY + '"}', '{"a": 1}'])
+def test_keys_that_are_wrong(keys: str) -> None:
+    """The error says the form and not the key."""
+    with pytest.raises(SettingsError, match="PAGE_ATTRIBUTE_KEYS must be JSON") as caught:
+        read_worker_settings({"PAGE_ATTRIBUTE_KEYS": keys})
+    assert KEY not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("environ", "said"),
+    [
+        ({"PAGE_CONTEXT": '{"plan": "signed:plan"}'}, "set PAGE_ATTRIBUTE_KEYS"),
+        ({"PAGE_CONTEXT": '{"staff": "access:email"}'}, "need PAGE_ACCESS_TEAM and PAGE_ACCESS_AUDIENCE"),
+        ({"PAGE_ACCESS_TEAM": "https://a.cloudflareaccess.com"}, "need PAGE_ACCESS_TEAM and PAGE_ACCESS_AUDIENCE"),
+        ({"PAGE_ACCESS_AUDIENCE": "app"}, "need PAGE_ACCESS_TEAM and PAGE_ACCESS_AUDIENCE"),
+        (
+            {"PAGE_ACCESS_TEAM": "http://a.cloudflareaccess.com", "PAGE_ACCESS_AUDIENCE": "a"},
+            "PAGE_ACCESS_TEAM must be",
+        ),
+    ],
+)
+def test_rules_need_what_verifies_them(environ: dict[str, str], said: str) -> None:
+    """A rule that could never hold is an error, not a silence."""
+    with pytest.raises(SettingsError, match=said):
+        read_worker_settings(environ)

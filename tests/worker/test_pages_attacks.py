@@ -7,9 +7,11 @@ import json
 import re
 import socket
 from collections.abc import Iterator
+from pathlib import Path
 
 import httpx
 import pytest
+from builders import assignment, flag, payload, rule, segment, state, variant
 from page_site import COOKIE, HTML, Answered, PageSite, run_page_site
 
 VISITOR = "0123456789abcdef"
@@ -263,6 +265,7 @@ def test_without_decisions_the_page_is_the_origins(undecided_site: PageSite) -> 
     assert (response.text, response.headers["etag"], response.headers["cache-control"]) == (HTML, '"e"', SHARED)
     assert "set-cookie" not in response.headers
     assert undecided_site.edge.edge.cache.urls() == []
+    assert '"event":"page.failed"' in undecided_site.log()
 
 
 @pytest.fixture
@@ -282,3 +285,25 @@ def test_the_origin_is_down(lonely_site: PageSite) -> None:
         assert (response.status_code, response.headers["cache-control"]) == (502, "no-store")
         assert json.loads(response.text)["error"]["code"] == "origin_unreachable"
     assert lonely_site.get("/v1/health").response.status_code == 200
+
+
+def test_too_many_cohorts_are_told(tmp_path: Path) -> None:
+    """Once for a path, when it has more than 32: a page that differs for everybody is never a hit."""
+    names = [f"f{number}" for number in range(6)]
+    halves = [assignment("on", (0, 50)), assignment("off", (50, 100))]
+    flags = [
+        flag(
+            name,
+            rule(assignments=halves, segment=f"s{name}"),
+            variants=[variant("on", {"a": 1}), variant("off", {"a": 2})],
+        )
+        for name in names
+    ]
+    segments = [segment(f"s{name}") for name in names]
+    many = payload(state(*flags, segments=segments))
+    with run_page_site(tmp_path, state=many, PAGE_FLAGS=json.dumps({"/*": names})) as site:
+        site.origin.answer("/x")
+        for number in range(150):
+            site.get("/x", visitor=f"visitor-{number:08}")
+        logged = [json.loads(line) for line in site.log().splitlines() if '"page.cohorts_many"' in line]
+    assert [(each["path"], each["more_than"]) for each in logged] == [("/*", 32)]

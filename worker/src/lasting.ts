@@ -4,6 +4,8 @@
  */
 import { LogChannel } from "./flag_log";
 import type { HotState } from "./hot_state";
+import { AccessTokens } from "./page_access";
+import { type PageSettings, readPageSettings } from "./page_settings";
 import { type Env, metricsOf, queueOf, readSettings, type Settings } from "./settings";
 import { TokenBox } from "./token";
 
@@ -11,6 +13,10 @@ export class Lasting {
   readonly settings: Settings;
   readonly log: LogChannel;
   readonly tokens: TokenBox;
+  /** null where this Worker serves no pages. */
+  readonly pages: PageSettings | null;
+  /** null where no claims of Cloudflare Access are believed. */
+  readonly access: AccessTokens | null;
 
   constructor(
     env: Env,
@@ -20,5 +26,7 @@ export class Lasting {
     this.settings = readSettings(env);
     this.log = new LogChannel(this.settings, queueOf(env), metricsOf(env));
     this.tokens = new TokenBox(this.settings.tokens);
+    this.pages = readPageSettings(env);
+    this.access = this.pages?.access ? new AccessTokens(this.pages.access) : null;
   }
 }

@@ -2,7 +2,8 @@
  * The evaluation context of a page's request, by rules: each says where an attribute comes from.
  *
  * `cf:country` (a field of `request.cf`; `cf:botManagement.score` for a field of a field), `cookie:theme`, `header:accept-language`,
- * `query:campaign`, `path`, `host`, `visitor` (the id that is the unit). What is not there is left out.
+ * `query:campaign`, `path`, `host`, `visitor` (the id that is the unit); `signed:plan` for what the origin has signed, `access:email` for a claim that
+ * Cloudflare Access has. What is not there is left out.
  * @module
  */
 import { type Context, isStruct } from "./context";
@@ -19,7 +20,13 @@ export interface PageRequest {
   readonly visitorId: string;
 }
 
-type Source = (page: PageRequest) => unknown;
+/** What somebody else than the visitor vouches for. */
+export interface Attested {
+  readonly signed: Context;
+  readonly access: Context;
+}
+
+type Source = (page: PageRequest & Attested) => unknown;
 
 export class PageContext {
   readonly #sources: readonly (readonly [string, Source])[];
@@ -28,7 +35,7 @@ export class PageContext {
     this.#sources = Object.entries({ [UNIT]: "visitor", ...rules }).map(([attribute, rule]) => [attribute, sourceOf(rule)]);
   }
 
-  read(page: PageRequest): Context {
+  read(page: PageRequest & Attested): Context {
     const context: Record<string, unknown> = {};
     for (const [attribute, source] of this.#sources) {
       const value = source(page);
@@ -50,6 +57,10 @@ function sourceOf(rule: string): Source {
       return ({ request }) => request.headers.get(name);
     case "query":
       return ({ url }) => url.searchParams.get(name);
+    case "signed":
+      return ({ signed }) => fieldOf(signed, name);
+    case "access":
+      return ({ access }) => fieldOf(access, name);
     case "path":
       return ({ url }) => url.pathname;
     case "host":

@@ -2,6 +2,7 @@
  * What the bindings say about pages. sync_job has checked all of it.
  * @module
  */
+import type { AccessSettings } from "./page_access";
 import type { Env } from "./settings";
 
 export interface PageSettings {
@@ -15,6 +16,9 @@ export interface PageSettings {
   readonly cookie: string;
   /** Whose flags: a client's or a credential's name; "" for the client that sync_job fetches the state for. */
   readonly client: string;
+  /** Keys of signed attributes, base64, by id. */
+  readonly attributeKeys: Readonly<Record<string, string>>;
+  readonly access: AccessSettings | null;
 }
 
 /** The settings of pages; null where this Worker serves none. */
@@ -28,5 +32,16 @@ export function readPageSettings(env: Env): PageSettings | null {
     context: (env["PAGE_CONTEXT"] ?? {}) as PageSettings["context"],
     cookie: text("PAGE_COOKIE") || "flag_visitor",
     client: text("PAGE_CLIENT"),
+    attributeKeys: keysOf(text("PAGE_ATTRIBUTE_KEYS")),
+    access: text("PAGE_ACCESS_TEAM") === "" ? null : { team: text("PAGE_ACCESS_TEAM"), audience: text("PAGE_ACCESS_AUDIENCE") },
   };
+}
+
+/** None where there is no secret, or one that somebody else has set. */
+function keysOf(secret: string): Readonly<Record<string, string>> {
+  try {
+    return JSON.parse(secret || "{}") as Record<string, string>;
+  } catch {
+    return {};
+  }
 }

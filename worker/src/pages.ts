@@ -5,14 +5,16 @@
  */
 import type { FlagLog } from "./flag_log";
 import type { Origin } from "./message";
+import type { AccessTokens } from "./page_access";
 import { findPage, freshnessOf, isShareable, keepPage } from "./page_cache";
 import { CohortGuard } from "./page_cohorts";
-import { PageContext } from "./page_context";
+import { type Attested, PageContext } from "./page_context";
 import type { PageFlagReader, PageFlags } from "./page_flags";
 import { isPage, toVisitor } from "./page_html";
 import { PageOrigin } from "./page_origin";
 import { type PagePath, PagePaths } from "./page_paths";
 import type { PageSettings } from "./page_settings";
+import { SIGNED_COOKIE, SignedAttributes } from "./page_signed";
 import { readCookies, readVisitor, type Visitor } from "./page_visitor";
 import type { Client } from "./plan";
 
@@ -32,11 +34,13 @@ export class Pages {
   readonly #paths: PagePaths;
   readonly #context: PageContext;
   readonly #origin: PageOrigin;
+  readonly #signed: SignedAttributes;
   readonly #cohorts = new CohortGuard();
 
   constructor(
     private readonly settings: PageSettings,
     private readonly reader: PageFlagReader,
+    private readonly access: AccessTokens | null,
     private readonly findClient: (name: string) => Promise<Client>,
     private readonly originOf: (request: Request) => Origin,
     private readonly log: FlagLog,
@@ -44,6 +48,7 @@ export class Pages {
     this.#paths = new PagePaths(settings.flags);
     this.#context = new PageContext(settings.context);
     this.#origin = new PageOrigin(settings.origin);
+    this.#signed = new SignedAttributes(settings.attributeKeys);
   }
 
   /** Answer any request that is none of the API's. Throws Refusal when the origin does not answer. */
@@ -68,7 +73,9 @@ export class Pages {
       const beganMs = performance.now();
       const cookies = readCookies(request.headers.get("cookie"));
       const visitor = readVisitor(cookies, this.settings.cookie, request.url);
-      const context = this.#context.read({ request, url: new URL(request.url), cookies, visitorId: visitor.id });
+      const url = new URL(request.url);
+      const attested = await this.#attest(request, url, cookies, execution);
+      const context = this.#context.read({ request, url, cookies, visitorId: visitor.id, ...attested });
       const client = await this.findClient(this.settings.client);
       const flags = await this.reader.read({ client, flags: path.flags, context, execution, origin: this.originOf(request) });
       this.#cohorts.add(path.pattern, flags.cohort);
@@ -77,6 +84,15 @@ export class Pages {
       this.#report(error);
       return null;
     }
+  }
+
+  async #attest(request: Request, url: URL, cookies: ReadonlyMap<string, string>, execution: ExecutionContext): Promise<Attested> {
+    const nowMs = Date.now();
+    const [signed, access = {}] = await Promise.all([
+      this.#signed.read(cookies.get(SIGNED_COOKIE), url.hostname, nowMs),
+      this.access?.read(request, cookies, execution, nowMs),
+    ]);
+    return { signed, access };
   }
 
   async #find(request: Request, { cohort, variants }: PageFlags, execution: ExecutionContext): Promise<Found> {

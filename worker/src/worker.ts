@@ -20,7 +20,6 @@ import type { Origin } from "./message";
 import { Ofrep, OFREP_HEADERS, type OpenAnswer } from "./ofrep";
 import { OpenFeature } from "./openfeature";
 import { PageFlagReader } from "./page_flags";
-import { readPageSettings } from "./page_settings";
 import { Pages } from "./pages";
 import type { Client, Plan } from "./plan";
 import { Prober } from "./probe";
@@ -81,7 +80,7 @@ export class FlagWorker {
     this.#tokens = lasting.tokens;
     this.#cors = new Cors(this.#settings.allowedOrigin);
     this.#openCors = new Cors(this.#settings.allowedOrigin, OFREP_HEADERS);
-    this.#pages = this.#makePages(env);
+    this.#pages = this.#makePages(lasting);
   }
 
   /** Answer a request. Never throws. */
@@ -210,13 +209,12 @@ export class FlagWorker {
     return `${this.#plan.account}\n${client.name}`;
   }
 
-  #makePages(env: Env): Pages | null {
-    const settings = readPageSettings(env);
-    if (settings === null) return null;
+  #makePages({ pages, access }: Lasting): Pages | null {
+    if (pages === null) return null;
     const seal = (body: TokenBody, client: Client, atMs: number) => this.#tokens.seal(body, this.#bindingOf(client), atMs);
     const reader = new PageFlagReader(this.#evaluator, this.#log, seal);
     const findClient = async (name: string) => (name === "" ? this.#clients.find(this.#settings.clientSecret) : this.binding.clientNamed(name));
-    return new Pages(settings, reader, findClient, (request) => originOf(request, "page", NO_SDK), this.#log);
+    return new Pages(pages, reader, access, findClient, (request) => originOf(request, "page", NO_SDK), this.#log);
   }
 
   async #renderMetrics(request: Request): Promise<Response> {
