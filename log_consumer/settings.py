@@ -100,10 +100,11 @@ def read_query_settings(environ: Mapping[str, str]) -> QuerySettings:
 
 def _read(reader: SettingsReader) -> Settings:
     prefix = reader.text("WORKER_NAME_PREFIX")
+    api_base_url = reader.url("CLOUDFLARE_API_BASE_URL", API_BASE_URL)
     return Settings(
         api_token=reader.required_secret("CLOUDFLARE_API_TOKEN", "a token with Queues edit permission"),
         account_id=reader.text("CLOUDFLARE_ACCOUNT_ID"),
-        api_base_url=reader.url("CLOUDFLARE_API_BASE_URL", API_BASE_URL),
+        api_base_url=api_base_url,
         queue_name=f"{prefix}-{QUEUE}" if prefix else QUEUE,
         database=_read_database(reader),
         engine=_read_engine(reader),
@@ -115,7 +116,7 @@ def _read(reader: SettingsReader) -> Settings:
         batch_max_wait_ms=reader.whole_number("BATCH_MAX_WAIT_MS", 5_000, low=0, high=60_000),
         make_resources=reader.boolean("MAKE_RESOURCES", default=True),
         idle_max_ms=reader.whole_number("IDLE_MAX_MS", 60_000, low=100, high=3_600_000),
-        forward=_read_forward(reader),
+        forward=_read_forward(reader, api_base_url),
         key_policy=_read_key_policy(reader),
         sticky_namespace_title=f"{prefix}-{STICKY_NAMESPACE}" if prefix else STICKY_NAMESPACE,
     )
@@ -143,11 +144,10 @@ def _read_key_policy(reader: SettingsReader) -> KeyPolicy:
     return policy
 
 
-def _read_forward(reader: SettingsReader) -> ForwardSettings:
+def _read_forward(reader: SettingsReader, api_base_url: str) -> ForwardSettings:
     """Nothing is forwarded from an API that is not Cloudflare's unless somebody says so."""
     client_secret, account = reader.secret("CONFIDENCE_CLIENT_SECRET"), reader.text("CONFIDENCE_ACCOUNT")
-    is_cloudflare = reader.url("CLOUDFLARE_API_BASE_URL", API_BASE_URL) == API_BASE_URL
-    may_forward = bool(client_secret) and is_cloudflare
+    may_forward = bool(client_secret) and api_base_url == API_BASE_URL
     default = ("both" if account else "edge") if may_forward else "off"
     destinations = FORWARDS[reader.choice("FORWARD", default, tuple(FORWARDS))]
     if destinations and not client_secret:
