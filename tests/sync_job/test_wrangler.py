@@ -114,6 +114,12 @@ def test_the_workers_own_names_are_those_that_an_upload_binds() -> None:
             "OFREP_CLIENTS": '{"clients/web": {"backend": true}}',
             "ENABLE_STICKY_ASSIGNMENTS": "true",
             "ENABLE_METRICS": "true",
+            "PAGE_FLAGS": '{"/": ["checkout"]}',
+            "PAGE_ORIGIN": "https://shop.example.com",
+            "PAGE_CLIENT": "clients/web",
+            "PAGE_ATTRIBUTE_KEYS": '{"a": "AAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAA="}',
+            "PAGE_ACCESS_TEAM": "https://example.cloudflareaccess.com",
+            "PAGE_ACCESS_AUDIENCE": "app",
         }
     )
     plan = Plan(text="{}", bits=b"", etag='"e"', account="a", flag_count=0)
@@ -123,4 +129,5 @@ def test_the_workers_own_names_are_those_that_an_upload_binds() -> None:
         each["name"]
         for each in upload.with_bindings(namespace_bindings(dict(settings.namespaces))).metadata["bindings"]
     ]
-    assert {name for name in bound if not name.startswith("RESOLVE_TOKEN_")} | {CLIENT_SECRET_NAME} == OWN_NAMES
+    secrets = {CLIENT_SECRET_NAME, *settings.pages.secrets()}
+    assert {name for name in bound if not name.startswith("RESOLVE_TOKEN_")} | secrets == OWN_NAMES
