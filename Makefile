@@ -56,6 +56,9 @@ bench-analytics: $(READY) ## every view over 1, 10 and 100 million exposures: ti
 bench-sync: $(READY) ## a run that finds nothing, one that deploys, and the compiling of a large state
 	@PYTHONPATH=tests $(BIN)/python -m bench.sync
 
+bench-flips: $(READY) ## from a flag's change to new answers, by deployment and by KV; 3 minutes
+	@PYTHONPATH=tests $(BIN)/python -m bench.flips
+
 package: $(READY) ## what is deployed, in dist/: our wheel, and a zip for each AWS Lambda function; sizes and digests
 	@$(BIN)/python -m infra.package
 
@@ -141,4 +144,4 @@ $(TEST_BUNDLE): $(WORKER_SOURCES) worker/test/entry.ts $(NODE_READY)
 $(BROWSER): $(wildcard worker/browser/*) worker/build.mjs $(NODE_READY)
 	@cd worker && node build.mjs --browser && node_modules/.bin/tsc -p browser
 
-.PHONY: help demo test check test-faults fuzz-resolve bench-resolve bench-clients bench-state bench-drain bench-analytics bench-lake bench-sync package tf-docs tf-test worker browser format proto lock clean
+.PHONY: help demo test check test-faults fuzz-resolve bench-resolve bench-clients bench-state bench-drain bench-analytics bench-lake bench-sync bench-flips package tf-docs tf-test worker browser format proto lock clean
