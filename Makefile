@@ -53,6 +53,9 @@ bench-lake: $(READY) ## one consumer and four on a lake, in a folder and on moto
 bench-analytics: $(READY) ## every view over 1, 10 and 100 million exposures: time and memory; half an hour, 15 GB of disk
 	@PYTHONPATH=tests $(BIN)/python -m bench.analytics
 
+bench-pages: $(READY) ## a page with its flags beside the same page passed through: first byte, CPU
+	@PYTHONPATH=tests $(BIN)/python -m bench.pages
+
 bench-sync: $(READY) ## a run that finds nothing, one that deploys, and the compiling of a large state
 	@PYTHONPATH=tests $(BIN)/python -m bench.sync
 
@@ -144,4 +147,4 @@ $(TEST_BUNDLE): $(WORKER_SOURCES) worker/test/entry.ts $(NODE_READY)
 $(BROWSER): $(wildcard worker/browser/*) worker/build.mjs $(NODE_READY)
 	@cd worker && node build.mjs --browser && node_modules/.bin/tsc -p browser
 
-.PHONY: help demo test check test-faults fuzz-resolve bench-resolve bench-clients bench-state bench-drain bench-analytics bench-lake bench-sync bench-flips package tf-docs tf-test worker browser format proto lock clean
+.PHONY: help demo test check test-faults fuzz-resolve bench-resolve bench-clients bench-state bench-drain bench-analytics bench-lake bench-pages bench-sync bench-flips package tf-docs tf-test worker browser format proto lock clean

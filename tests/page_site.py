@@ -93,6 +93,7 @@ class Origin:
 
 class _Handler(BaseHTTPRequestHandler):
     protocol_version = "HTTP/1.1"
+    disable_nagle_algorithm = True
     origin: Origin
 
     def _answer(self) -> None:

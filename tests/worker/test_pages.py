@@ -45,7 +45,8 @@ def test_the_head_begins_with_the_variants(site: PageSite, path: str) -> None:
         ("<!doctype html><html><body><head></head>", "<!doctype html><html>[]<body><head></head>"),
         ("<html><!-- <head> --><head lang=x><title>", "<html><!-- <head> --><head lang=x>[]<title>"),
         ("<HTML><HEAD></HEAD></HTML>", "<HTML><HEAD>[]</HEAD></HTML>"),
-        ("<p>a</p><p>b</p>", "[]<p>a</p><p>b</p>"),
+        ("<p>a</p><script>b</script>", "<p>a</p>[]<script>b</script>"),
+        ("<p>a page without a script</p>", "<p>a page without a script</p>"),
         ("text alone", "text alone"),
     ],
 )

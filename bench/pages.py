@@ -1,0 +1,79 @@
+"""`make bench-pages`: a page with its flags beside the same page passed through; docs/benchmarks.md explains.
+
+One request after the other over loopback: `passed` is a path without flags, `bypass` a page that its origin does not
+let us keep, `miss` one that is kept and never found, `hit` one from the cache. CPU is that of the Worker's process.
+"""
+
+from __future__ import annotations
+
+import itertools
+import os
+import tempfile
+import time
+from pathlib import Path
+from statistics import median
+
+import httpx
+from client_flags import WORKER
+from page_site import COOKIE, PageSite, run_page_site
+
+from bench.report import describe_machine
+
+REQUESTS = 400
+WARM_UP = 100
+ITEM = '<li class="item"><a href="/item"><span>an item of the shop</span></a></li>\n'
+PAGE = f"<!doctype html><html><head><title>shop</title></head><body><ul>{ITEM * 600}</ul></body></html>"
+TICKS_S = os.sysconf("SC_CLK_TCK")
+
+
+def main() -> None:
+    print(describe_machine())
+    print(f"{len(PAGE) / 1000:.0f} kB of HTML, {REQUESTS} requests a row, medians\n")
+    print("| page | first byte, ms | whole, ms | CPU, ms |\n|---|--:|--:|--:|")
+    with tempfile.TemporaryDirectory() as directory, run_page_site(Path(directory)) as site:
+        passed = site.origin.answer("/plain/x", PAGE)
+        bypass = site.origin.answer("/private", PAGE, cache_control="private")
+        kept = site.origin.answer("/kept", PAGE, cache_control="s-maxage=3600")
+        site.get(kept, visitor="0123456789abcdef")
+        site.wait_until_kept(kept)
+        measure(site, "passed", passed)
+        measure(site, "bypass", bypass)
+        measure(site, "miss", f"{kept}?")
+        measure(site, "hit", kept)
+
+
+def measure(site: PageSite, name: str, path: str) -> None:
+    """Print a row; a path that ends with `?` is another URL each time."""
+    (pid,) = site.edge.edge.runtime.pids(WORKER).values()
+    times_ms: list[tuple[float, float]] = []
+    numbers = itertools.count()
+    with httpx.Client(base_url=site.url, headers={"cookie": f"{COOKIE}=0123456789abcdef"}) as http:
+        for _ in range(WARM_UP):
+            ask(http, path, next(numbers))
+        before_s = read_cpu_s(pid)
+        times_ms = [ask(http, path, next(numbers)) for _ in range(REQUESTS)]
+        cpu_ms = (read_cpu_s(pid) - before_s) / REQUESTS * 1000
+    first, whole = (median(each) for each in zip(*times_ms, strict=True))
+    print(f"| {name} | {first:.2f} | {whole:.2f} | {cpu_ms:.2f} |")
+
+
+def ask(http: httpx.Client, path: str, number: int) -> tuple[float, float]:
+    """Milliseconds to the first byte of the body, and to its end."""
+    began = time.perf_counter()
+    with http.stream("GET", f"{path}{number}" if path.endswith("?") else path) as response:
+        body = response.iter_raw()
+        next(body)
+        first = time.perf_counter() - began
+        for _ in body:
+            pass
+    return first * 1000, (time.perf_counter() - began) * 1000
+
+
+def read_cpu_s(pid: int) -> float:
+    """CPU time of all threads of a process."""
+    fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+    return (int(fields[11]) + int(fields[12])) / TICKS_S
+
+
+if __name__ == "__main__":
+    main()
