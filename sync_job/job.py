@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import time
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
 from functools import partial
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import structlog
 
@@ -22,7 +22,6 @@ from sync_job.assemble import (
     digest_settings,
     namespace_bindings,
 )
-from sync_job.deadline import NEVER, Deadline
 from sync_job.deploy import Deployer, Release, find_address
 from sync_job.fetch import find_state_url, has_changed
 from sync_job.findings import Finding, Note
@@ -30,17 +29,16 @@ from sync_job.gate import GateError, open_gate
 from sync_job.hot_state import worker_key
 from sync_job.lease import Lease, LeaseHeldError, open_lease
 from sync_job.live import LiveWorker, read_live_worker
-from sync_job.occasion import Cause
-from sync_job.overrides import OverrideChange, write_overrides
+from sync_job.overrides import write_overrides
 from sync_job.publish import (
-    Publication,
-    Publisher,
     ensure_pointer,
     find_obstacle,
     is_behind,
     next_sequence,
+    publish_plan,
 )
 from sync_job.resources import ensure_namespaces, ensure_queue
+from sync_job.runs import RunOptions, RunResult
 from sync_job.settings import STATE_NAMESPACE, SyncSettings
 from sync_job.steps import AT_ONCE, find_first_share, take_step
 from sync_job.timings import Timings
@@ -55,58 +53,8 @@ if TYPE_CHECKING:
     from sync_job.found import Found
     from sync_job.override_state import OverriddenState
 
+__all__ = ["RunOptions", "RunResult", "run"]
 _log = structlog.get_logger()
-
-
-@dataclass(frozen=True, slots=True)
-class RunOptions:
-    """How one run differs from the scheduled one.
-
-    `force` deploys whatever is live and accepts another account's state, `adopt` takes the queue from a push consumer,
-    `rotate_key` binds a fresh token key that seals from now on. `rollback_to` is the entity tag of an archived state to
-    deploy instead of the CDN's, "" for the one before what is live; `resume` ends a rollback, as `force` does.
-    `overrides` changes what is overridden, on the live state where that is archived. `approve` is the entity tag of a
-    state whose blast radius is known and wanted. `cause` is what the deployment's record tells.
-    """
-
-    force: bool = False
-    adopt: bool = False
-    rotate_key: bool = False
-    rollback_to: str | None = None
-    resume: bool = False
-    overrides: OverrideChange | None = None
-    approve: str = ""
-    cause: Cause = Cause()  # noqa: RUF009 (it is immutable)
-    deadline: Deadline = NEVER
-
-
-@dataclass(frozen=True, slots=True)
-class RunResult:
-    """What a run did.
-
-    `outcome` is `unchanged`, `deployed`, `published` (to KV), `stepped` (new code got more of the traffic), `checked`
-    (nothing is to be deployed) or `held` (another run has the lease); `url` is empty where there is no workers.dev.
-    """
-
-    outcome: str
-    worker_name: str
-    etag: str
-    previous_etag: str = ""
-    rolled_back_from: str = ""
-    """The state that this one replaces for as long as the CDN serves it."""
-    overridden: tuple[str, ...] = ()
-    """Flags that are not what their rules say."""
-    share: float = 100
-    """How much of the traffic the version has, in percent."""
-    url: str = ""
-    flag_count: int = 0
-    upload_bytes: int = 0
-    state_age_s: int = 0
-    """How long ago the state that is live was first deployed."""
-    duration_s: float = 0.0
-
-    def to_json(self) -> dict[str, Any]:
-        return asdict(self)
 
 
 def run(settings: SyncSettings, api: WorkersApi, options: RunOptions | None = None) -> RunResult:
@@ -377,19 +325,11 @@ class _Run:
     def _publish(
         self, found: Found, candidate: Candidate, target: OverriddenState, plan: Plan, traffic: Traffic
     ) -> RunResult:
-        audit = self._open_audit(found)
-        occasion = audit.find_occasion(target)
         # Nothing was written so far.
         self.options.deadline.require(2 * UPLOAD_S, step="publish")
         traffic.lease.renew()
         self._archive(found, candidate)
-        address = find_address(self.api, self.settings.worker)
-        gate = open_gate(self.settings, address, plan.etag, write_overrides(target.overrides))
-        told = audit.find_told_tags(target.etag)
-        version_id = found.base.live_version_id if found.base else ""
-        record = partial(audit.record_deployed, target, occasion, version_id)
-        publisher = Publisher(self.api, traffic, worker_key(self.settings), gate, record, self.timings)
-        publisher.publish(found, Publication(plan, target.effective, occasion, told, self.now_s))
+        address = publish_plan(plan, target, self._open_audit(found), traffic, now_s=self.now_s)
         return RunResult(
             "published",
             self.name,

@@ -10,6 +10,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field, replace
+from functools import partial
 from typing import TYPE_CHECKING
 
 import structlog
@@ -17,17 +18,22 @@ import structlog
 from flagedge.settings import Secret
 from sync_job.assemble import bundle_of
 from sync_job.compiled import PLAN_FORMAT, Plan
-from sync_job.gate import Gate
+from sync_job.deploy import find_address
+from sync_job.gate import Gate, open_gate
+from sync_job.hot_state import worker_key
 from sync_job.live import UNDER_WAY, LiveWorker
 from sync_job.occasion import Occasion
+from sync_job.overrides import write_overrides
 from sync_job.pointer import KEY, NOTHING_PUBLISHED, Bundle, Pointer, digest_part, write_pointer
 from sync_job.timings import Timings
 from sync_job.traffic import OvertakenError, Traffic
 from sync_job.workers_api import WorkersApi
 
 if TYPE_CHECKING:
+    from sync_job.audit import Audit
     from sync_job.decode import DecodedState
     from sync_job.found import Found
+    from sync_job.override_state import OverriddenState
 
 CHUNK_MAX_BYTES = 25 * 1024 * 1024
 """What a value of KV may take."""
@@ -102,6 +108,19 @@ class Publisher:
 
     def _tag(self, tags: list[str]) -> None:
         self.api.patch_script_settings(self.traffic.worker_name, {"tags": tags})
+
+
+def publish_plan(plan: Plan, target: OverriddenState, audit: Audit, traffic: Traffic, *, now_s: int) -> str | None:
+    """Publish what the target was compiled to, and record it; the Worker's address. Raises as `Publisher.publish`."""
+    settings, found, occasion = audit.settings, audit.found, audit.find_occasion(target)
+    address = find_address(audit.api, settings.worker)
+    gate = open_gate(settings, address, plan.etag, write_overrides(target.overrides))
+    version_id = found.base.live_version_id if found.base else ""
+    record = partial(audit.record_deployed, target, occasion, version_id)
+    publisher = Publisher(audit.api, traffic, worker_key(settings), gate, record, audit.timings)
+    told_tags = audit.find_told_tags(target.etag)
+    publisher.publish(found, Publication(plan, target.effective, occasion, told_tags, now_s))
+    return address
 
 
 def make_pointer(found: Found, publication: Publication) -> Pointer:
