@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from flagedge.errors import SettingsError
-from sync_job.assemble import CLIENT_SECRET_NAME, DeployedFacts, assemble_upload, namespace_bindings
+from sync_job.assemble import CLIENT_SECRET_NAME, MAC_KEY_NAME, DeployedFacts, assemble_upload, namespace_bindings
 from sync_job.compiled import Plan
 from sync_job.settings import read_worker_settings
 from sync_job.token_keys import TokenKey
@@ -120,14 +120,15 @@ def test_the_workers_own_names_are_those_that_an_upload_binds() -> None:
             "PAGE_ATTRIBUTE_KEYS": '{"a": "AAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAA="}',
             "PAGE_ACCESS_TEAM": "https://example.cloudflareaccess.com",
             "PAGE_ACCESS_AUDIENCE": "app",
+            "PUBLISH": "kv",
         }
     )
     plan = Plan(text="{}", bits=b"", etag='"e"', account="a", flag_count=0)
-    facts = DeployedFacts("digest", 1, "rolled back", (TokenKey("RESOLVE_TOKEN_KEY"),), "overrides", "occasion")
+    facts = DeployedFacts("digest", 1, "rolled back", (TokenKey("RESOLVE_TOKEN_KEY"),), "overrides", "occasion", 1)
     upload = assemble_upload(plan, settings, facts=facts)
     bound = [
         each["name"]
         for each in upload.with_bindings(namespace_bindings(dict(settings.namespaces))).metadata["bindings"]
     ]
-    secrets = {CLIENT_SECRET_NAME, *settings.pages.secrets()}
+    secrets = {CLIENT_SECRET_NAME, MAC_KEY_NAME, *settings.pages.secrets()}
     assert {name for name in bound if not name.startswith("RESOLVE_TOKEN_")} | secrets == OWN_NAMES
