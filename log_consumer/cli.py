@@ -5,6 +5,7 @@
     redrive   try again what was rejected, or parked
     sql       ask the database
     check     what is wrong with experiments and delivery
+    report    the same and more as a page, with charts
     maintain  throw away what is too old, and put what is left in order
     export    write the tables as Parquet files
     forget    erase units everywhere
@@ -24,7 +25,7 @@ import sys
 import threading
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from datetime import date
+from datetime import UTC, date, datetime
 from functools import partial
 from pathlib import Path
 
@@ -44,6 +45,7 @@ from log_consumer.privacy import accept_key
 from log_consumer.progress import Progress
 from log_consumer.query import FORMATS, format_answer, query
 from log_consumer.redrive import Redriven, redrive
+from log_consumer.report.write import describe_reported, report
 from log_consumer.settings import Settings, read_query_settings, read_settings
 from log_consumer.store import Reader, Store
 
@@ -96,6 +98,14 @@ def _parse(argv: Sequence[str] | None) -> argparse.Namespace:
     check.set_defaults(function=_check)
     check.add_argument("--strict", action="store_true", help="exit with 1 for a warning too")
     check.add_argument("--json", action="store_true", help="print the findings as one JSON list")
+    page = commands.add_parser("report", help="write the health of every experiment as one HTML page")
+    page.set_defaults(function=_report)
+    page.add_argument("--out", required=True, metavar="FILE", help="where to; what was there is replaced at once")
+    page.add_argument("--rule", metavar="R", help="one experiment alone, such as flags/F/rules/R")
+    page.add_argument(
+        "--since", type=_parse_time, metavar="T", help="leave out experiments without exposures since then (UTC)"
+    )
+    page.add_argument("--json", action="store_true", help="print the summary as one JSON object")
     return parser.parse_args(argv)
 
 
@@ -132,6 +142,13 @@ def _check(options: argparse.Namespace) -> int:
     text = json.dumps([finding.to_json() for finding in findings]) + "\n" if options.json else None
     sys.stdout.write(text or "".join(f"{finding}\n" for finding in findings))
     return int(any(options.strict or finding.status == "alarm" for finding in findings))
+
+
+def _report(options: argparse.Namespace) -> None:
+    settings = read_query_settings(os.environ)
+    with Reader(settings.database, engine=settings.engine) as reader:
+        done = report(reader, settings.database, options.out, rule=options.rule, since=options.since, now=utc_now())
+    _print(options, done.facts(), describe_reported(done, options.out))
 
 
 def _read_settings() -> Settings:
@@ -188,6 +205,12 @@ def _accept_key(_options: argparse.Namespace) -> None:
         is_other = accept_key(store, settings.key_policy)
     said = "is the key from now on" if is_other else "is the key in use already"
     sys.stdout.write(f"TARGETING_KEY_HASH_KEY {said}\n")
+
+
+def _parse_time(text: str) -> datetime:
+    """A day or a time of ISO 8601 as UTC, naive; one without an offset is in UTC."""
+    given = datetime.fromisoformat(text)
+    return given.astimezone(UTC).replace(tzinfo=None) if given.tzinfo else given
 
 
 def _split(text: str) -> tuple[str, ...]:
