@@ -10,6 +10,7 @@ import time
 from collections.abc import Callable, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass
+from datetime import datetime
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -18,11 +19,12 @@ from flagedge.cloudflare import Cloudflare
 from flagedge.settings import Secret
 from log_consumer.ack import Acker
 from log_consumer.databases import parse_database
-from log_consumer.load import ROW_TABLES, clear_stage, make_stage, read_sql, tables_of
+from log_consumer.load import ROW_TABLES, clear_stage, execute, make_stage, tables_of
 from log_consumer.pull import Puller
 from log_consumer.settings import Settings
 from log_consumer.store import Store
 
+LANDED_AT = datetime(2026, 11, 21)  # noqa: DTZ001 - as the database has it
 LEASE_ID = re.compile(r'"lease_id":"([^"]*)"')
 
 
@@ -92,10 +94,10 @@ def read_json_into_tables(database: str, form: str, files: Sequence[Path]) -> di
             store.connection.execute(f"{read} from {lines} as lines", [str(file)])
             with store.transaction(merge=False) as connection:
                 enter = f"insert into ledger (isolate, seq, sent_at) select isolate, seq, sent_at from {loadable}"
-                statements = {"ledger": enter} | {table: read_sql(f"{form}/{table}") for table in tables_of(form)}
-                for table, statement in statements.items():
-                    ((count,),) = connection.execute(statement).fetchall()
-                    rows[table] += count
+                rows["ledger"] += connection.execute(enter).fetchall()[0][0]
+                for table in tables_of(form):
+                    written = execute(connection, f"{form}/{table}", landed_at=LANDED_AT, roll=1)
+                    rows[table] += written.fetchall()[0][0]
     return rows
 
 

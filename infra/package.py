@@ -21,7 +21,6 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 
-
 from flagedge.command import exit_code_of
 from flagedge.errors import LocalError
 

@@ -88,10 +88,10 @@ def decode(
     clear_stage(connection)
     try:
         for group in _groups(answers):
-            _execute(connection, "decode", answers=group, keeps_text=keeps_text)
+            execute(connection, "decode", answers=group, keeps_text=keeps_text)
         found = connection.execute("select distinct form from decoded").fetchall()
         for judge in sorted({JUDGES[form] for (form,) in found}):
-            _execute(connection, judge)
+            execute(connection, judge)
     except (duckdb.InvalidInputException, duckdb.ConversionException) as exc:
         raise DecodeError("the queue's answer to a pull is not JSON", hint="Nothing was acked") from exc
     lease_ids, nameless_count, rejected_count, message_bytes = _fetch_one(
@@ -113,23 +113,23 @@ def load(
 
     Raises DecodeError, for the transaction to be rolled back, when other rows were written than the messages hold.
     """
-    keys = _execute(connection, "claim_lake" if is_lake else "claim", landed_at=batch.landed_at).fetchall()
+    keys = execute(connection, "claim_lake" if is_lake else "claim", landed_at=batch.landed_at).fetchall()
     claimed = json.dumps(keys)
     if is_lake:
-        _execute(connection, "enter_lake", claimed=claimed, landed_at=batch.landed_at)
+        execute(connection, "enter_lake", claimed=claimed, landed_at=batch.landed_at)
     duplicate_count = batch.message_count - batch.rejected_count - len(keys)
     if batch.rejected_count:
-        _execute(connection, "reject", answers=dict(enumerate(batch.answers)), landed_at=batch.landed_at)
+        execute(connection, "reject", answers=dict(enumerate(batch.answers)), landed_at=batch.landed_at)
     if duplicate_count:
-        _execute(connection, "count_duplicates", claimed=claimed)
+        execute(connection, "count_duplicates", claimed=claimed)
     if duplicate_count or batch.rejected_count:
-        _execute(connection, "keep_claimed", claimed=claimed)
+        execute(connection, "keep_claimed", claimed=claimed)
     if fills_outbox:
-        _execute(connection, "../outbox/fill", landed_at=batch.landed_at)
+        execute(connection, "../outbox/fill", landed_at=batch.landed_at)
     rows, roll = dict.fromkeys(ROW_TABLES, 0), read_open_roll(connection)
     for form in batch.forms:
         for table in tables_of(form):
-            written = _execute(connection, f"{form}/{table}", landed_at=batch.landed_at, roll=roll).fetchone()
+            written = execute(connection, f"{form}/{table}", landed_at=batch.landed_at, roll=roll).fetchone()
             rows[table] += int(written[0]) if written else 0
     _verify(connection, rows, loaded_count=len(keys))
     roll_if_due(connection, roll, now=batch.landed_at)
@@ -162,7 +162,7 @@ def _verify(connection: duckdb.DuckDBPyConnection, rows: dict[str, int], *, load
         raise DecodeError(f"messages and rows held {held} but {written} were written", hint="Nothing was acked")
 
 
-def _execute(connection: duckdb.DuckDBPyConnection, name: str, **values: Any) -> duckdb.DuckDBPyConnection:
+def execute(connection: duckdb.DuckDBPyConnection, name: str, **values: Any) -> duckdb.DuckDBPyConnection:
     """Run a file with those of `values` that it names; `answers` stands for its numbered rows."""
     statement = read_sql(name)
     parameters = {key: value for key, value in values.items() if f"${key}" in statement}
