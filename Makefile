@@ -59,7 +59,7 @@ bench-pages: $(READY) ## a page with its flags beside the same page passed throu
 bench-sync: $(READY) ## a run that finds nothing, one that deploys, and the compiling of a large state
 	@PYTHONPATH=tests $(BIN)/python -m bench.sync
 
-bench-flips: $(READY) ## from a flag's change to new answers, by deployment and by KV; 3 minutes
+bench-flips: $(READY) ## from a flag's change to new answers, by deployment and by KV; 5 minutes
 	@PYTHONPATH=tests $(BIN)/python -m bench.flips
 
 package: $(READY) ## what is deployed, in dist/: our wheel, and a zip for each AWS Lambda function; sizes and digests
