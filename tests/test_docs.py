@@ -42,7 +42,7 @@ def test_readme_names_no_setting_that_nobody_reads() -> None:
     [
         ("sync-job", ["run", "rollback", "override", "status", "diff", "history", "explain"]),
         ("sync-job", ["purge", "settings", "keys", "types", "build"]),
-        ("log-consumer", ["drain", "run", "redrive", "sql", "maintain", "export"]),
+        ("log-consumer", ["drain", "run", "redrive", "sql", "report", "maintain", "export"]),
         ("local-edge", ["up", "serve"]),
     ],
 )

@@ -1,7 +1,7 @@
 """Charts as SVG. Vega-Lite draws them, in a JavaScript engine that comes with vl-convert and is given no network.
 
 Colours are variables of the page's style sheet, so that a chart follows light and dark. No name of somebody else's
-making goes in: what draws measures text, and a name that it does not expect ends the whole process. Names are put in
+making goes in: a control character in a text that vl-convert measures ends the whole process. Names are put in
 afterwards.
 """
 

@@ -12,10 +12,14 @@ import duckdb
 
 from log_consumer.engine import quote
 from log_consumer.migrate import SQL
+from log_consumer.report.markup import SIGNS
 
 Row = dict[str, Any]
 # A longer experiment is drawn by days.
 HOURS_MAX = timedelta(days=4)
+# What a page shows as a sign would be copied as one, and a zero byte ends a statement.
+_UNSHOWN = frozenset(map(chr, SIGNS))
+_SPLIT = re.compile(f"([{re.escape(''.join(sorted(_UNSHOWN)))}])")
 
 
 @dataclass(frozen=True, slots=True)
@@ -96,5 +100,5 @@ def select_experiments(rows: Sequence[Row], *, rule: str | None, since: datetime
 def _write_literal(value: str | datetime) -> str:
     if isinstance(value, datetime):
         return f"timestamp '{value.isoformat(sep=' ')}'"
-    # A literal ends at a zero byte.
-    return " || chr(0) || ".join(quote(part) for part in value.split("\0"))
+    parts = [f"chr({ord(part)})" if part in _UNSHOWN else quote(part) for part in _SPLIT.split(value) if part]
+    return " || ".join(parts) or quote("")

@@ -7,12 +7,12 @@ from collections.abc import Iterable
 from typing import TypeAlias
 
 VOID = frozenset({"br", "link", "meta", "col"})
-# What a browser would drop or not show is shown as a sign.
-SIGNS = {code: chr(0x2400 + code) for code in range(0x20) if chr(code) not in "\n\t"} | {
-    0x7F: "␡",
-    0x2028: "␤",
-    0x2029: "␤",
-}
+# What a browser would drop or not show, and what turns the text after it, is shown as a sign.
+SIGNS = (
+    {code: chr(0x2400 + code) for code in range(0x20) if chr(code) not in "\n\t"}
+    | {0x7F: "␡", 0x2028: "␤", 0x2029: "␤"}
+    | dict.fromkeys((*range(0x202A, 0x202F), *range(0x2066, 0x206A)), "\N{REPLACEMENT CHARACTER}")
+)
 
 
 class Html(str):
