@@ -79,6 +79,8 @@ class Bench:
             "CLOUDFLARE_API_BASE_URL": self._api_url,
             "DATABASE": str(database),
             "LOG_LEVEL": "warning",
+            # The roll of first exposures is no draining; bench-analytics measures it.
+            "ROLL_EXPOSURES": "maintain",
         }
         with _pinned(1):
             process = subprocess.Popen([COMMANDS / "log-consumer", "drain"], env=environ, stdout=subprocess.DEVNULL)

@@ -24,6 +24,7 @@ from log_consumer.clock import utc_now
 from log_consumer.load import ROW_TABLES, Batch, Loaded, decode, load, make_stage
 from log_consumer.privacy import enter_key
 from log_consumer.pull import EMPTY_ROUNDS, Gathered, Puller
+from log_consumer.rolls import read_open_roll, roll_if_due
 from log_consumer.settings import Settings
 from log_consumer.store import Store
 
@@ -158,7 +159,10 @@ class Drain:
         queue = self._account.find_queue(self._settings.queue_name)
         if queue is None:
             raise ApiError(f"there is no queue {self._settings.queue_name}", hint="`sync-job run` makes it")
-        return self._empty(queue.queue_id, empty_rounds)
+        count = self._empty(queue.queue_id, empty_rounds)
+        if count and self._settings.rolls_when == "drain" and not self._stop.is_set():
+            self._roll()
+        return count
 
     def dead_letters(self) -> int:
         """Empty the dead-letter queue, if there is one; how many messages there were."""
@@ -182,6 +186,13 @@ class Drain:
                 self._load(gathered, acker, merge=not (has_backlog or gathered.has_more))
                 has_backlog = gathered.has_more
         return self._summary.message_count - before
+
+    def _roll(self) -> None:
+        started_s = time.monotonic()
+        with self._store.transaction() as connection:
+            is_done = roll_if_due(connection, read_open_roll(connection), now=utc_now())
+        if is_done:
+            log.info("exposures.rolled", duration_ms=_since_ms(started_s))
 
     def _load(self, gathered: Gathered, acker: Acker, *, merge: bool) -> None:
         started_s, forwards = time.monotonic(), bool(self._settings.forward)

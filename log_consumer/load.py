@@ -23,7 +23,7 @@ import duckdb
 
 from flagedge.errors import DecodeError
 from log_consumer.privacy import STORE_PLAIN, KeyPolicy, use_policy
-from log_consumer.rolls import read_open_roll, roll_if_due
+from log_consumer.rolls import read_open_roll
 
 SQL = Path(__file__).parent / "sql"
 JUDGES = {None: "judge", "flag_log": "judge", "upstream": "judge_upstream", "record": "judge_records"}
@@ -132,7 +132,6 @@ def load(
             written = execute(connection, f"{form}/{table}", landed_at=batch.landed_at, roll=roll).fetchone()
             rows[table] += int(written[0]) if written else 0
     _verify(connection, rows, loaded_count=len(keys))
-    roll_if_due(connection, roll, now=batch.landed_at)
     return Loaded(rows, len(keys), duplicate_count=duplicate_count, rejected_count=batch.rejected_count)
 
 

@@ -16,6 +16,7 @@ import duckdb
 
 from log_consumer.databases import Database, Lake
 from log_consumer.rewrite import rewrite_file
+from log_consumer.rolls import read_open_roll, roll_if_due
 from log_consumer.store import Store
 from log_consumer.tables import AGING, TIMES
 
@@ -41,6 +42,7 @@ class Maintained:
     files_before: int = 1
     files_after: int = 1
     is_rewritten: bool = False
+    is_rolled: bool = False
     expired_snapshots: int = 0
     deleted_files: int = 0
 
@@ -56,6 +58,8 @@ def maintain(store: Store, *, retention_days: int, now: datetime, rewrite: bool 
     cannot be had or written; what was done by then stays done.
     """
     done = Maintained()
+    with store.transaction() as connection:
+        done.is_rolled = roll_if_due(connection, read_open_roll(connection), now=now)
     if store.is_lake:
         _maintain_lake(store, done, retention_days, now)
     else:

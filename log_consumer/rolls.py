@@ -1,6 +1,7 @@
-"""Rolls: what landed is entered into exposed_units, each unit once, in the transaction that made it due.
+"""Rolls: what landed is entered into exposed_units, each unit once, in one transaction.
 
-Between rolls the view unit_exposures adds what is open, so it is exact at any moment; a roll only keeps that little.
+Between rolls the view unit_exposures adds what is open, so it is exact at any moment; a roll only keeps that little. A
+roll costs as much as loading its rows did, so it waits until a queue is empty: a backlog is drained first.
 """
 
 from __future__ import annotations

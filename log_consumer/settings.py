@@ -61,6 +61,7 @@ class Settings:
     batch_max_bytes: int = 32_000_000
     batch_max_wait_ms: int = 5_000
     idle_max_ms: int = 60_000
+    rolls_when: str = "drain"  # or maintain: when what landed is entered into exposed_units
     make_resources: bool = True  # a pull consumer of the dead-letter queue, where it has none
     forward: ForwardSettings = ForwardSettings()
     key_policy: KeyPolicy = STORE_PLAIN
@@ -114,6 +115,7 @@ def _read(reader: SettingsReader) -> Settings:
         visibility_timeout_ms=reader.whole_number("VISIBILITY_TIMEOUT_MS", 300_000, low=1_000, high=43_200_000),
         batch_max_bytes=reader.whole_number("BATCH_MAX_BYTES", 32_000_000, low=1, high=256_000_000),
         batch_max_wait_ms=reader.whole_number("BATCH_MAX_WAIT_MS", 5_000, low=0, high=60_000),
+        rolls_when=reader.choice("ROLL_EXPOSURES", "drain", ("drain", "maintain")),
         make_resources=reader.boolean("MAKE_RESOURCES", default=True),
         idle_max_ms=reader.whole_number("IDLE_MAX_MS", 60_000, low=100, high=3_600_000),
         forward=_read_forward(reader, api_base_url),

@@ -103,6 +103,9 @@ def test_any_order_and_any_roll(any_store: Store, monkeypatch: pytest.MonkeyPatc
     while messages:
         count = draw.randrange(1, 9)
         land(any_store, *messages[:count], *draw.choices(messages[:count], k=2))
+        with any_store.transaction() as connection:
+            rolls.roll_if_due(connection, rolls.read_open_roll(connection), now=NOW)
+        assert_exact(any_store)
         messages = messages[count:]
         assert_exact(any_store)
     [(roll_count,)] = ask(any_store, "select count(*) from rolls")

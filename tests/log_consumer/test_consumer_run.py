@@ -170,3 +170,17 @@ def test_confidence_down_costs_no_row_and_no_ack(
 def test_off_keeps_no_texts(settings: Settings) -> None:
     run(settings, FakeQueue(*units("a")))
     assert rows(settings.database, "select count(*) from outbox") == [(0,)]
+
+
+# --- rolls -----------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(("when", "count"), [("drain", 1), ("maintain", 0)])
+def test_exposures_are_rolled_once_the_queue_is_empty(
+    settings: Settings, monkeypatch: pytest.MonkeyPatch, when: str, count: int
+) -> None:
+    """One roll at the end, however many batches there were, or none where maintaining sees to it."""
+    monkeypatch.setattr("log_consumer.rolls.OPEN_MIN", 2)
+    run(replace(settings, rolls_when=when, batch_max_bytes=1, pull_batch_size=1), FakeQueue(*units("a", "b", "c")))
+    assert rows(settings.database, "select count(*) from rolls") == [(count,)]
+    assert rows(settings.database, "select count(*) from unit_exposures") == [(3,)]
