@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     _Commands = argparse._SubParsersAction[argparse.ArgumentParser]  # noqa: SLF001 (it has no public name)
 
 _EPILOG = """\
-Settings come from the environment; README.md lists them, `sync-job settings` shows those in force.
+Settings come from the environment; docs/settings.md lists them, `sync-job settings` shows those in force.
 Exit codes: 0 done or nothing to do, 1 failed (the live Worker is untouched), 2 wrong settings.
 """
 _UNITS_S = {"s": 1, "m": 60, "h": 3600, "d": 86_400}

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 REPOSITORY = Path(__file__).resolve().parent.parent
-README = (REPOSITORY / "README.md").read_text()
+SETTINGS = (REPOSITORY / "docs/settings.md").read_text()
 COMMANDS = Path(sys.executable).parent
 SETTING = re.compile(r'(?:reader\.\w+\(\s*|^    )"([A-Z_]+)"(?=[,):])', re.MULTILINE)
 
@@ -22,17 +22,17 @@ def settings_of(package: str) -> set[str]:
 
 
 @pytest.mark.parametrize("package", ["sync_job", "log_consumer"])
-def test_every_setting_is_in_the_readme(package: str) -> None:
-    """What a job reads from the environment stands in the README's table."""
+def test_every_setting_is_documented(package: str) -> None:
+    """What a job reads from the environment stands in a table of docs/settings.md."""
     read = settings_of(package)
     assert read
-    assert not {name for name in read if f"`{name}`" not in README}
+    assert not {name for name in read if f"`{name}`" not in SETTINGS}
 
 
-def test_readme_names_no_setting_that_nobody_reads() -> None:
-    """A setting in the README is read by one of the jobs."""
+def test_no_setting_is_documented_that_nobody_reads() -> None:
+    """A documented setting is read by one of the jobs."""
     read = settings_of("sync_job") | settings_of("log_consumer")
-    documented = set(re.findall(r"^\| ((?:`[A-Z_]+`(?:, )?)+) \|", README, re.MULTILINE))
+    documented = set(re.findall(r"^\| ((?:`[A-Z_]+`(?:, )?)+) \|", SETTINGS, re.MULTILINE))
     names = {name for cell in documented for name in re.findall(r"`([A-Z_]+)`", cell)}
     assert names - read == set()
 

@@ -103,9 +103,9 @@ def test_the_workflow() -> None:
     assert workflow["concurrency"]["cancel-in-progress"] is False
     steps = workflow["jobs"]["sync"]["steps"]
     environ = steps[-1]["env"]
-    readme = (REPOSITORY / "README.md").read_text()
+    settings = (REPOSITORY / "docs/settings.md").read_text()
     for name, value in environ.items():
-        assert f"`{name}`" in readme
+        assert f"`{name}`" in settings
         assert "SECRET" not in name or value == f"${{{{ secrets.{name} }}}}"
 
 
