@@ -9,14 +9,27 @@
 create or replace view checks as
 with
 given as (from analysis_settings),
+touched as materialized (from touched_units),
+epochs as materialized (from allocation_epochs),
+shares_of_epochs as materialized (from epoch_shares),
+-- Twice rather than kept whole: all units are many, and those with several assignments few.
+counted as materialized (
+    with units as (from unit_exposures_of('touched'))
+    from unit_counts_of('units', 'epochs', 'shares_of_epochs')
+),
+crossing as (
+    with units as (from unit_exposures_of('touched'))
+    from units
+    where is_crossover
+),
 last_looks as (
     select rule, arg_max(verdict, hour) as verdict, arg_max(p_value, hour) as p_value
-    from srm_sequential
+    from srm_sequential_of('counted', 'shares_of_epochs')
     group by rule
 ),
 tested as materialized (
-    select srm.*, last_looks.verdict as sequential_verdict, last_looks.p_value as sequential_p_value
-    from srm
+    select tested_once.*, last_looks.verdict as sequential_verdict, last_looks.p_value as sequential_p_value
+    from srm_of('counted', 'shares_of_epochs') as tested_once
     left join last_looks using (rule)
 ),
 shares as (
@@ -46,7 +59,7 @@ crossed as (
         rule,
         count(*) filter (cause = 'same_allocation') as defect_count,
         count(*) filter (cause = 'allocation_change') as change_count
-    from crossovers
+    from crossovers_of('crossing', 'epochs')
     group by rule
 ),
 crossover_rows as (
@@ -70,7 +83,7 @@ crossover_rows as (
 ),
 leaked as (
     select rule, sum(unit_count - carried_count)::bigint as leak_count, sum(carried_count)::bigint as carried_count
-    from leaks
+    from leaks_of('counted', 'shares_of_epochs')
     group by rule
 ),
 leak_rows as (
@@ -92,10 +105,14 @@ bot_rows as (
     from tested
     cross join given
 ),
+-- As late_exposures has it, but for the days.
 lateness as (
-    select rule, sum(exposure_count)::bigint as exposure_count, sum(late_count)::bigint as late_count
-    from late_exposures
-    where rule is not null
+    select
+        rule,
+        count(*) as exposure_count,
+        count(*) filter (landed_at - applied_at > (select late_after from given)) as late_count
+    from exposures
+    where rule is not null and landed_at is not null
     group by rule
 ),
 late_rows as (
@@ -114,7 +131,7 @@ late_rows as (
     cross join given
 ),
 deliveries_by_hour as materialized (select hour, expected_count, missing_count from delivery_health),
-spans as (select rule, min(hour) as since, max(hour) as until from unit_counts group by rule),
+spans as (select rule, min(hour) as since, max(hour) as until from counted group by rule),
 delivered as (
     select
         tested.flag,

@@ -13,9 +13,4 @@
 --   is_first                 whether this is the unit's first row of this rule
 --   is_crossover             whether this unit was given several assignments by this rule
 create or replace view unit_exposures as
-with touched as materialized (from touched_units)
-select * exclude (is_known, is_changed)
-from touched
-union all by name
-from exposed_units
-anti join touched using (rule, targeting_key);
+from unit_exposures_of('touched_units');
