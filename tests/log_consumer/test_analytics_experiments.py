@@ -116,7 +116,9 @@ def test_a_variant_without_units_is_there(store: Store) -> None:
         ("control", False),
         ("treatment", True),
     ]
-    assert ask(store, "select srm.verdict, shares from srm join experiment_health using (rule)") == [("mismatch", "alarm")]
+    assert ask(store, "select srm.verdict, shares from srm join experiment_health using (rule)") == [
+        ("mismatch", "alarm")
+    ]
 
 
 def test_an_unknown_allocation_is_said(store: Store) -> None:
