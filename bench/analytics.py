@@ -29,7 +29,8 @@ RULE_COUNT = 20
 # What a drain loads in a transaction, roughly.
 BATCH_ROWS = 1_000_000
 VIEWS = sorted(path.stem for path in (Path(__file__).parents[1] / "log_consumer/sql/views").glob("*.sql"))
-# Rows of millions are counted and thrown away; a client would fetch as many as it can look at.
+# DuckDB keeps of a file what it has room for; what it needs is less.
+MEMORY_LIMIT = "3GB"
 HEALTH, HEALTH_MAX_S, HEALTH_MAX_GB = "experiment_health", 10.0, 4.0
 BEGIN = datetime(2026, 11, 1)  # noqa: DTZ001 - the database's timestamps are UTC without saying so
 
@@ -135,9 +136,10 @@ def _execute(connection: duckdb.DuckDBPyConnection, statement: str, **values: ob
 
 def ask(path: str, view: str) -> tuple[float, float]:
     """Read a whole view, as a table or chart would, and throw the rows away: seconds, and GB of memory at the peak."""
-    engine = Engine(temp_directory=f"{path}.tmp")
+    engine = Engine(memory_limit=MEMORY_LIMIT, temp_directory=f"{path}.tmp")
     with Reader(path, engine=engine) as reader, reader.look() as connection:
         started_s = time.monotonic()
+        connection.execute("set enable_progress_bar = false")
         connection.execute(f"create temp table temp.asked as select count(columns(*)) from {view}")
         return time.monotonic() - started_s, resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1e6
 

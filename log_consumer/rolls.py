@@ -15,7 +15,7 @@ import duckdb
 SQL = Path(__file__).parent / "sql" / "rolls"
 # A roll reads the keys of exposed_units, so it waits for a part of as many rows as that has, and for enough that a
 # small database never rolls. More than the most would take memory that a consumer may not have.
-OPEN_SHARE = 0.1
+OPEN_SHARE = 0.05
 OPEN_MIN, OPEN_MAX = 500_000, 4_000_000
 
 
