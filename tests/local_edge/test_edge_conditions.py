@@ -59,25 +59,25 @@ def test_propagation(account: EdgeAccount) -> None:
     """After a deployment the edge answers with the old version for a while, also to an override of the new one."""
     script = new_name("spread")
     url, (old, new) = account.start_versions(script, 2)
-    account.edge.set_conditions(propagation_ms=800)
+    account.edge.set_conditions(propagation_ms=2_000)
     account.deploy(script, {new: 100})
     began = time.monotonic()
     override = {"cloudflare-workers-version-overrides": f'{script}="{new}"'}
     assert account.active(script)["versions"][0]["version_id"] == new
     assert {httpx.get(url).text, httpx.get(url, headers=override).text} == {old}
     while httpx.get(url).text == old:
-        assert time.monotonic() - began < 5
+        assert time.monotonic() - began < 10
         time.sleep(0.02)
-    assert time.monotonic() - began > 0.6
+    assert time.monotonic() - began > 1.5
     assert httpx.get(url).text == new
 
 
 def test_propagation_of_workers_dev(account: EdgeAccount) -> None:
     """A first deployment and its address spread too."""
-    account.edge.set_conditions(propagation_ms=600)
+    account.edge.set_conditions(propagation_ms=2_000)
     url = account.publish(new_name("first"))
     assert httpx.get(url).status_code == 404
-    deadline = time.monotonic() + 5
+    deadline = time.monotonic() + 10
     while httpx.get(url).status_code != 200:
         assert time.monotonic() < deadline
         time.sleep(0.02)
