@@ -11,6 +11,8 @@ BROWSER := worker/build/browser/flags.js
 CLIENTS_READY := tests/clients/npm/node_modules/.ready
 READY := $(PYTHON_READY) $(BUNDLE) $(TEST_BUNDLE)
 MINUTES ?= 10
+# Tests wait as much as they work.
+TEST_PROCESSES ?= $$((2 * $$(getconf _NPROCESSORS_ONLN)))
 
 help: ## this list
 	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | expand -t 18
@@ -19,7 +21,7 @@ demo: $(READY) ## the whole system on this machine: state to SQL, in about a min
 	@PYTHONPATH=tests $(BIN)/python -m demo
 
 test: $(READY) $(BROWSER) $(CLIENTS_READY) ## all tests: real workerd, real DuckDB, the official resolver as the oracle
-	$(BIN)/pytest
+	$(BIN)/pytest --numprocesses=$(TEST_PROCESSES) --dist=loadfile
 
 check: $(READY) ## lint and types
 	$(BIN)/ruff check .

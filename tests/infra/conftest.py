@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import fcntl
+import pickle
 import sys
 from pathlib import Path
 from typing import Any
@@ -61,9 +63,18 @@ def applied(root: Terraform, variables: dict[str, Any]) -> dict[str, dict[str, A
 
 
 @pytest.fixture(scope="session")
-def artefacts(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Artefact]:
-    """Both functions' zips, for this machine's Python."""
-    return build(tmp_path_factory.mktemp("artefacts"))
+def artefacts(tmp_path_factory: pytest.TempPathFactory, worker_id: str) -> dict[str, Artefact]:
+    """Both functions' zips, for this machine's Python; the first test process that asks builds them for all."""
+    own = tmp_path_factory.getbasetemp()
+    folder = (own if worker_id == "master" else own.parent) / "artefacts"
+    folder.mkdir(exist_ok=True)
+    built = folder / "built.pickle"
+    with (folder / "lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        if not built.exists():
+            built.write_bytes(pickle.dumps(build(folder)))
+    artefacts: dict[str, Artefact] = pickle.loads(built.read_bytes())
+    return artefacts
 
 
 @pytest.fixture(scope="session")

@@ -59,6 +59,8 @@ def test_a_match_becomes_one_row(deliver: Deliver, store: Store) -> None:
             AT,
             ISOLATE,
             3,
+            NOW,
+            1,
         )
     ]
 
