@@ -14,6 +14,7 @@ def operator_environ(edge: LocalEdge, secret: str, *, encrypted: bool = False) -
         "CLOUDFLARE_API_TOKEN": API_TOKEN,
         "CLOUDFLARE_API_BASE_URL": edge.api_url,
         "CONFIDENCE_CLIENT_SECRET": secret,
+        "LEASE": str(edge.directory / "sync-job.lease"),
         "STATE_ARCHIVE": str(edge.directory / "states"),
         "CONFIDENCE_RESOLVER_STATE_URL": f"{edge.cdn_url}/{state_name(secret, encrypted=encrypted)}",
     }

@@ -13,6 +13,18 @@ from sync_command import Sync
 
 from local_edge.server import LocalEdge
 
+REPOSITORY = Path(__file__).resolve().parents[2]
+
+
+@pytest.fixture(scope="session", autouse=True)
+def home(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
+    """What runs keep at home goes to one of the tests' own; the official resolver stays compiled for next time."""
+    home = tmp_path_factory.mktemp("home")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("HOME", str(home))
+        patch.setenv("XDG_CACHE_HOME", str(REPOSITORY / "build/cache"))
+        yield home
+
 
 @dataclass(slots=True)
 class Operator:
