@@ -8,6 +8,7 @@
     report    the same and more as a page, with charts
     maintain  throw away what is too old, and put what is left in order
     export    write the tables as Parquet files
+    restore   read those into a database without rows
     forget    erase units everywhere
     accept-key  go on with another key of units' hashes
 
@@ -46,6 +47,7 @@ from log_consumer.progress import Progress
 from log_consumer.query import FORMATS, format_answer, query
 from log_consumer.redrive import Redriven, redrive
 from log_consumer.report.write import describe_reported, report
+from log_consumer.restore import describe_restored, restore
 from log_consumer.settings import Settings, read_query_settings, read_settings
 from log_consumer.store import Reader, Store
 
@@ -79,7 +81,10 @@ def _parse(argv: Sequence[str] | None) -> argparse.Namespace:
     copy.add_argument("--parquet", required=True, metavar="DIR", help="where to: a folder, or s3://BUCKET/PREFIX")
     copy.add_argument("--since", type=date.fromisoformat, metavar="DAY", help="leave out the days before it")
     copy.add_argument("--tables", type=_split, default=(), help="tables and views, with commas; all tables by default")
-    for each in (drain, run, again, keep, copy):
+    back = commands.add_parser("restore", help="read what export wrote into a database without rows")
+    back.set_defaults(function=_restore)
+    back.add_argument("--parquet", required=True, metavar="DIR", help="where from: a folder, or s3://BUCKET/PREFIX")
+    for each in (drain, run, again, keep, copy, back):
         each.add_argument("--json", action="store_true", help="print the summary as one JSON object")
     erase = commands.add_parser("forget", help="erase units wherever this deployment has them")
     erase.set_defaults(function=_forget)
@@ -170,6 +175,13 @@ def _export(options: argparse.Namespace) -> None:
         done = export(reader, options.parquet, tables=options.tables, since=options.since, s3=settings.s3)
     text = "".join(f"{name}: {count:,} rows\n" for name, count in done.rows.items())
     _print(options, done.facts(), f"{text}{done.file_count:,} files written below {options.parquet}\n")
+
+
+def _restore(options: argparse.Namespace) -> None:
+    settings = read_query_settings(os.environ)
+    with Store(settings.database, engine=settings.engine) as store:
+        done = restore(store, options.parquet, now=utc_now(), s3=settings.s3)
+    _print(options, done.facts(), describe_restored(done, options.parquet, settings.database))
 
 
 def _forget(options: argparse.Namespace) -> None:
