@@ -27,7 +27,8 @@ from sync_job.fetch import find_state_url, has_changed
 from sync_job.findings import Finding, Note
 from sync_job.gate import GateError, open_gate
 from sync_job.hot_state import worker_key
-from sync_job.lease import Lease, LeaseHeldError, open_lease
+from sync_job.lease import Lease, LeaseHeldError
+from sync_job.lease_places import open_lease
 from sync_job.live import LiveWorker, read_live_worker
 from sync_job.overrides import write_overrides
 from sync_job.publish import (

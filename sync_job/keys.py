@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 
 from sync_job.job import RunOptions, RunResult, run
-from sync_job.lease import open_lease
+from sync_job.lease_places import open_lease
 from sync_job.live import read_live_worker
 from sync_job.occasion import Cause, find_actor
 from sync_job.settings import SyncSettings

@@ -19,7 +19,7 @@ from flagedge.references import open_reader
 from flagedge.settings import Secret, SettingInForce, SettingsReader, decode_base64
 from sync_job.archive_store import OFF, open_store
 from sync_job.findings import Finding
-from sync_job.lease import open_lease
+from sync_job.lease_places import open_lease
 from sync_job.pages import (
     CONTEXT_EXPECTED,
     COOKIE,

@@ -91,7 +91,7 @@ def test_boto3_is_not_imported_without_a_reference() -> None:
     """Who names no secret pays nothing; the lease costs nothing either until it is in S3."""
     code = """
 import sys
-import sync_job.lease
+import sync_job.lease_places
 from flagedge.references import resolve_references
 from log_consumer.settings import read_settings
 resolve_references({"TOKEN": "arn:aws:iam::1:role/x"}, ["TOKEN"])

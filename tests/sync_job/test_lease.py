@@ -20,7 +20,8 @@ import structlog
 from aws import Aws, run_aws
 
 from flagedge.errors import ApiError, DecodeError, LocalError, SettingsError, UnavailableError
-from sync_job.lease import Lease, LeaseHeldError, LeaseLostError, open_lease
+from sync_job.lease import Lease, LeaseHeldError, LeaseLostError
+from sync_job.lease_places import open_lease
 
 KEY = "leases/worker.json"
 WHERE = f"s3://bucket/{KEY}"
@@ -28,7 +29,8 @@ START = datetime(2026, 11, 1, 12, tzinfo=UTC)
 # Takes the lease when told to and says how that went; keeps it until told to let go.
 RIVAL = """
 import sys
-from sync_job.lease import LeaseHeldError, open_lease
+from sync_job.lease import LeaseHeldError
+from sync_job.lease_places import open_lease
 lease = open_lease(sys.argv[1], "worker")
 for line in sys.stdin:
     try:
@@ -530,4 +532,4 @@ def test_no_credentials(aws: Aws, clock: Clock, monkeypatch: pytest.MonkeyPatch)
 
 def test_repr_names_the_place() -> None:
     """A lease prints as its place."""
-    assert repr(open_lease(WHERE, "worker")) == f"_S3Lease('{WHERE}')"
+    assert repr(open_lease(WHERE, "worker")) == f"ObjectLease('{WHERE}')"

@@ -18,7 +18,7 @@ from sync_command import WORKER, Sync
 
 from flagedge.errors import ApiError
 from sync_job.deadline import Deadline, OutOfTimeError
-from sync_job.lease import open_lease
+from sync_job.lease_places import open_lease
 from sync_job.repeat import run_repeatedly
 
 

@@ -15,7 +15,7 @@ from sync_command import WORKER, Sync
 from sync_job import compile as compiler
 from sync_job import gate as gate_module
 from sync_job.decode import DecodedState
-from sync_job.lease import open_lease
+from sync_job.lease_places import open_lease
 
 LAYOUT = "flags/checkout-layout"
 ONE_PAGE = f"{LAYOUT}/variants/one-page"

@@ -18,7 +18,7 @@ from sync_job import compile as compiler
 from sync_job import fetch
 from sync_job.compile import compile_plan
 from sync_job.decode import decode_state
-from sync_job.lease import open_lease
+from sync_job.lease_places import open_lease
 
 FIRST, SECOND = shop.shop_payload(), shop.changed_shop_payload()
 THIRD = shop.shop_payload(checkout_split=(10, 10, 80))

@@ -31,7 +31,7 @@ from sync_job.decode import decode_state
 from sync_job.fetch import FetchedState
 from sync_job.handler import handler
 from sync_job.job import RunOptions
-from sync_job.lease import open_lease
+from sync_job.lease_places import open_lease
 from sync_job.settings import SyncSettings, read_sync_settings
 from sync_job.token_keys import choose_keys
 from sync_job.workers_api import WorkersApi
