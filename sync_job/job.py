@@ -31,13 +31,7 @@ from sync_job.lease import Lease, LeaseHeldError
 from sync_job.lease_places import open_lease
 from sync_job.live import LiveWorker, read_live_worker
 from sync_job.overrides import write_overrides
-from sync_job.publish import (
-    ensure_pointer,
-    find_obstacle,
-    is_behind,
-    next_sequence,
-    publish_plan,
-)
+from sync_job.publish import ensure_pointer, find_obstacle, is_behind, next_sequence, publish_plan
 from sync_job.resources import ensure_namespaces, ensure_queue
 from sync_job.runs import RunOptions, RunResult
 from sync_job.settings import STATE_NAMESPACE, SyncSettings
@@ -232,6 +226,7 @@ class _Run:
 
     def _compile(self, live: LiveWorker, target: OverriddenState) -> Plan:
         from sync_job.compile import compile_plan  # noqa: PLC0415
+        from sync_job.page_cohorts import warn_of_cohorts  # noqa: PLC0415
         from sync_job.validate import validate_state  # noqa: PLC0415
 
         notes = validate_state(
@@ -244,6 +239,7 @@ class _Run:
         _log_notes(notes)
         plan = compile_plan(target.effective, etag=target.etag)
         _log.info("plan.compiled", etag=plan.etag, flag_count=plan.flag_count)
+        warn_of_cohorts(plan, self.settings.worker.pages, self.settings.client_secret)
         return plan
 
     @property
