@@ -57,8 +57,10 @@ class Exposure(NamedTuple):
 class Site:
     """A deployed Worker and the queue behind it."""
 
-    def __init__(self, url: str, api: WorkersApi) -> None:
+    def __init__(self, url: str, api: WorkersApi, outcome: str) -> None:
         self.url = url
+        self.outcome = outcome
+        """That of the run that brought the flags live."""
         self._api = api
 
     def take_exposures(self) -> list[Exposure]:
@@ -90,8 +92,8 @@ def deploy(edge: LocalEdge, environ: dict[str, str]) -> Iterator[Site]:
     """Deploy what the edge's CDN serves, with these settings."""
     settings = read_sync_settings({"LEASE": "off", "PROBE": "off"} | environ)
     with WorkersApi(api_token=settings.api_token, base_url=edge.api_url) as api:
-        job.run(settings, api)
-        yield Site(edge.worker_url(WORKER), api)
+        done = job.run(settings, api)
+        yield Site(edge.worker_url(WORKER), api, done.outcome)
 
 
 def _exposures_of(message: dict[str, Any]) -> Iterator[Exposure]:

@@ -62,6 +62,8 @@ class Answered:
     chunks: Sequence[bytes | float | None] = (HTML.encode(),)
     headers: Mapping[str, str] = field(default_factory=dict)
     status: int = 200
+    thinks_until: threading.Event | None = None
+    """It says nothing before."""
 
 
 @dataclass(frozen=True)
@@ -101,6 +103,8 @@ class _Handler(BaseHTTPRequestHandler):
         headers = {name.lower(): value for name, value in self.headers.items()}
         self.origin.asked.append(Asked(self.command, self.path, headers, body))
         answered = self.origin.answers.get(self.path.split("?")[0], Answered([b"nothing"], {}, 404))
+        if answered.thinks_until is not None:
+            answered.thinks_until.wait(timeout=30)
         self.send_response(answered.status)
         for name, value in answered.headers.items():
             self.send_header(name, value)
@@ -184,9 +188,10 @@ class Shown:
 class PageSite:
     """The Worker in front of the origin."""
 
-    def __init__(self, edge: LocalEdge, origin: Origin, take_exposures: Any) -> None:
+    def __init__(self, edge: LocalEdge, origin: Origin, environ: dict[str, str], take_exposures: Any) -> None:
         self.edge = edge
         self.origin = origin
+        self._environ = environ
         self.team = origin
         """Where Cloudflare Access has its keys."""
         self.url = edge.worker_url(WORKER)
@@ -204,6 +209,12 @@ class PageSite:
         sent = {CF_HEADER: json.dumps({"country": country})} | ({"cookie": cookie} if cookie else {}) | named
         with httpx.Client(base_url=self.url, timeout=30) as http:
             return http.request(method, path, headers=sent, content=body)
+
+    def publish(self, state: bytes) -> str:
+        """Have another state served; the run's outcome."""
+        self.edge.publish_state(SECRET, state)
+        with deploy(self.edge, self._environ) as site:
+            return site.outcome
 
     def visitor_with(self, variant: str) -> str:
         """A visitor who gets a variant of `layout`."""
@@ -254,4 +265,4 @@ def run_page_site(directory: Path, *, state: bytes = PAYLOAD, **settings: str) -
         edge.publish_state(SECRET, state)
         environ = operator_environ(edge, SECRET) | SETTINGS | {"PAGE_ORIGIN": origin.url} | settings
         with deploy(edge, environ) as site:
-            yield PageSite(edge, origin, site.take_exposures)
+            yield PageSite(edge, origin, environ, site.take_exposures)
