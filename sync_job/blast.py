@@ -25,7 +25,7 @@ from flagedge.wire import state_pb2
 from sync_job.compile import compile_plan
 from sync_job.contexts import sample_visitors
 from sync_job.decode import DecodedState
-from sync_job.diff import plain_fields
+from sync_job.diff_values import plain_fields
 from sync_job.evaluate import evaluate_flags
 from sync_job.materializations import Materializations
 from sync_job.plan import Credential, EvaluablePlan, load_plan

@@ -8,9 +8,10 @@ from pathlib import Path
 from typing import Any
 
 from sync_job.blast import FlagImpact, measure_impact, measure_seen_impact
+from sync_job.change import Change, format_changes
 from sync_job.database import read_seen_units
 from sync_job.decode import DecodedState
-from sync_job.diff import Change, diff_states, format_changes
+from sync_job.diff import diff_states
 
 
 @dataclass(frozen=True, slots=True)

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator
 
 from sync_job.criteria import Truth
-from sync_job.evaluate import Evaluation
+from sync_job.evaluation import Evaluation
 from sync_job.trace import (
     AssignmentStep,
     AttributeStep,

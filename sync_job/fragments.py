@@ -9,12 +9,15 @@ from __future__ import annotations
 
 import json
 import math
+import re
 from collections.abc import Mapping
 
 from google.protobuf import struct_pb2
+from google.protobuf.message import Message
 
 from flagedge.wire import types_pb2
 
+_INFINITE_DOUBLE = re.compile(rb"\x11.{6}[\xf0-\xff][\x7f\xff]", re.DOTALL)  # a Value's field 2, all exponent bits set
 _SCHEMA_NAMES = {
     "int_schema": "intSchema",
     "double_schema": "doubleSchema",
@@ -69,6 +72,17 @@ def value_json(value: struct_pb2.Value) -> str:
 
 def struct_json(fields: Mapping[str, struct_pb2.Value]) -> str:
     return "{" + ",".join(f"{text_json(key)}:{value_json(fields[key])}" for key in sorted(fields)) + "}"
+
+
+def has_infinity(message: Message, fields: Mapping[str, struct_pb2.Value]) -> bool:
+    """Whether `fields`, which are of `message`, hold a number that JSON has no text for."""
+    if not _INFINITE_DOUBLE.search(message.SerializeToString()):
+        return False
+    try:
+        struct_json(fields)
+    except NotFiniteError:
+        return True
+    return False
 
 
 def filled_struct_json(fields: Mapping[str, struct_pb2.Value], schema: Mapping[str, types_pb2.FlagSchema]) -> str:

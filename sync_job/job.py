@@ -248,7 +248,7 @@ class _Run:
         return self.settings.accepted_findings | forced
 
     def _deploy(self, found: Found, candidate: Candidate, target: OverriddenState, traffic: Traffic) -> RunResult:
-        from sync_job.validate import check_upload_size  # noqa: PLC0415
+        from sync_job.upload_size import check_upload_size  # noqa: PLC0415
 
         live, served, worker = found.live, found.served, self.settings.worker
         audit = self._open_audit(found)

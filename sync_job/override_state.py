@@ -13,8 +13,8 @@ from difflib import get_close_matches
 
 from flagedge.wire import state_pb2
 from sync_job.allocations import served_flags
+from sync_job.change import Change, ChangeKind
 from sync_job.decode import DecodedState
-from sync_job.diff import Change, ChangeKind
 from sync_job.overrides import OFF_ID, Override, OverrideChange, OverrideError
 
 

@@ -17,7 +17,8 @@ from flagedge.wire import state_pb2, token_pb2
 from flagedge.wire.types_pb2 import ResolveReason
 from sync_job.compile import compile_plan
 from sync_job.decode import decode_state
-from sync_job.evaluate import Evaluation, evaluate_flags
+from sync_job.evaluate import evaluate_flags
+from sync_job.evaluation import Evaluation
 from sync_job.explain import explain
 from sync_job.materializations import Materializations, Record
 from sync_job.plan import load_plan

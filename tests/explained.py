@@ -10,7 +10,8 @@ from segments import segment
 from flagedge.wire.state_pb2 import Criterion, Flag, ResolverState
 from sync_job.compile import compile_plan
 from sync_job.decode import DecodedState
-from sync_job.evaluate import Evaluation, evaluate
+from sync_job.evaluate import evaluate
+from sync_job.evaluation import Evaluation
 from sync_job.explain import explain
 from sync_job.materializations import Materializations
 from sync_job.plan import load_plan

@@ -26,8 +26,9 @@ from generator import Draw, StateGenerator
 from segments import and_, bitset, eq, in_range, in_segment, not_, one_of, segment
 
 from flagedge.wire.state_pb2 import Flag, ResolverState
+from sync_job.change import Change, format_changes
 from sync_job.decode import decode_state
-from sync_job.diff import Change, diff_states, format_changes
+from sync_job.diff import diff_states
 
 
 def texts(old: ResolverState, new: ResolverState) -> list[str]:

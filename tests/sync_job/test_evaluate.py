@@ -42,7 +42,8 @@ from flagedge.settings import Secret
 from flagedge.wire.state_pb2 import ResolverState
 from sync_job.compile import compile_plan
 from sync_job.decode import decode_state
-from sync_job.evaluate import Evaluation, evaluate, evaluate_flags
+from sync_job.evaluate import evaluate, evaluate_flags
+from sync_job.evaluation import Evaluation
 from sync_job.materializations import Materializations, Record
 from sync_job.plan import EvaluablePlan, load_plan
 

@@ -12,7 +12,8 @@ from flagedge.wire.state_pb2 import ResolverState
 from sync_job.allocations import allocate_shares
 from sync_job.compile import compile_plan
 from sync_job.decode import DecodedState, decode_state
-from sync_job.evaluate import Evaluation, evaluate
+from sync_job.evaluate import evaluate
+from sync_job.evaluation import Evaluation
 from sync_job.official import OfficialResolver
 from sync_job.override_state import find_variant, override_state, settle_overrides
 from sync_job.overrides import Override, OverrideChange, OverrideError, read_overrides, write_overrides

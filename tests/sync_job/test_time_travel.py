@@ -22,7 +22,8 @@ from flagedge.wire.state_pb2 import ClientResolverState, Flag, ResolverState
 from local_edge.server import LocalEdge
 from sync_job.archive import load_state
 from sync_job.compile import compile_plan
-from sync_job.evaluate import Evaluation, evaluate
+from sync_job.evaluate import evaluate
+from sync_job.evaluation import Evaluation
 from sync_job.plan import EvaluablePlan, load_plan
 from sync_job.settings import read_sync_settings
 from sync_job.workers_api import open_api

@@ -51,7 +51,8 @@ from sync_job.assemble import Upload
 from sync_job.compile import compile_plan
 from sync_job.decode import decode_state
 from sync_job.findings import ISOLATE_MAX_BYTES, NAMES_MAX, WORKER_MAX_BYTES, Finding, StateError, Verdict
-from sync_job.validate import check_upload_size, validate_state
+from sync_job.upload_size import check_upload_size
+from sync_job.validate import validate_state
 from sync_job.workers_api import Module
 
 UPLOAD_FINDINGS = {
