@@ -6,6 +6,7 @@ import itertools
 import json
 import re
 import socket
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -207,22 +208,46 @@ def test_headers_that_are_huge(site: PageSite, path: str, size: int) -> None:
     assert len(site.origin.asked[0].headers["user-agent"]) == size
 
 
+def test_a_huge_cookie_hides_nobody(site: PageSite, path: str) -> None:
+    """However much stands before it, the visitor's cookie is found, and the origin gets all of it."""
+    site.origin.answer(path)
+    ballast = "; ".join(f"c{number}={'%' * 100}" for number in range(300))
+    response = site.get(path, visitor=VISITOR, cookie=ballast).response
+    assert "set-cookie" not in response.headers
+    assert site.origin.asked[0].headers["cookie"] == f"{ballast}; {COOKIE}={VISITOR}"
+
+
+def test_cookies_of_the_origin_reach_the_visitor(site: PageSite, path: str) -> None:
+    """Beside ours, on a page that is then nobody else's."""
+    site.origin.answer(path, cache_control=SHARED, set_cookie="session=1; HttpOnly")
+    page = site.get(path)
+    own, ours = sorted(page.response.headers.get_list("set-cookie"), key=lambda each: each.startswith(COOKIE))
+    assert (own, ours.partition("=")[0]) == ("session=1; HttpOnly", COOKIE)
+    assert not is_kept(site, path)
+
+
+def ask_raw(site: PageSite, request: bytes) -> bytes:
+    """The whole answer to a request as it is written; it closes the connection."""
+    host, port = site.url.removeprefix("http://").split(":")
+    with socket.create_connection((host, int(port)), timeout=30) as connection:
+        connection.sendall(request)
+        return b"".join(iter(lambda: connection.recv(65_536), b""))
+
+
 @pytest.mark.parametrize("raw_path", ["/%", "/%zz", "/%2e%2e/themed", "//themed", "/\xff", "/a\\b", "/themed/../x"])
 def test_paths_that_are_odd(site: PageSite, raw_path: str) -> None:
     """They are the origin's to answer, and no other host's."""
-    host, port = site.url.removeprefix("http://").split(":")
-    with socket.create_connection((host, int(port))) as connection:
-        connection.sendall(f"GET {raw_path} HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n".encode("latin-1"))
-        answer = b"".join(iter(lambda: connection.recv(65_536), b""))
+    answer = ask_raw(site, f"GET {raw_path} HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n".encode("latin-1"))
     assert answer[:10] in {b"HTTP/1.1 2", b"HTTP/1.1 4"}
 
 
 @pytest.mark.parametrize("kind", ["text/html; charset=utf-16", "text/html; charset=nonsense"])
 def test_pages_that_cannot_be_read_come_as_they_are(site: PageSite, path: str, kind: str) -> None:
-    """A charset that the rewriter does not know leaves the origin's page."""
+    """A charset that the rewriter does not know leaves the origin's page, from the cache too."""
     site.origin.answers[path] = Answered([HTML.encode()], {"content-type": kind, "cache-control": SHARED})
     for _ in range(2):
-        assert site.get(path, visitor=VISITOR).response.content.endswith(HTML.encode())
+        assert site.get(path, visitor=VISITOR).response.content == HTML.encode()
+        site.wait_until_kept(path)
 
 
 def test_an_encoding_that_is_not_known(site: PageSite, path: str) -> None:
@@ -230,6 +255,46 @@ def test_an_encoding_that_is_not_known(site: PageSite, path: str) -> None:
     site.origin.answers[path] = Answered([b"\x01\x02"], {"content-type": "text/html", "content-encoding": "zstd"})
     with httpx.stream("GET", f"{site.url}{path}") as response:
         assert b"".join(response.iter_raw()) == b"\x01\x02"
+
+
+def get_with_body(site: PageSite, path: str, framing: str) -> bytes:
+    """What comes of a GET with these headers, and a body behind them."""
+    head = f"GET {path} HTTP/1.1\r\nHost: {site.url.removeprefix('http://')}\r\nCookie: {COOKIE}={VISITOR}\r\n"
+    return ask_raw(site, f"{head}Connection: close\r\n{framing}".encode())
+
+
+def test_a_page_that_is_asked_for_with_a_body(site: PageSite, path: str) -> None:
+    """GET may have one, which is no part of a key: what the origin makes of it is for nobody else."""
+    framing = "Content-Length: 4\r\n\r\nevil"
+    site.origin.answer(path, "<head></head>evil", cache_control=SHARED)
+    assert b"window.__FLAG_BOOTSTRAP__" in get_with_body(site, path, framing)
+    assert [asked.body for asked in site.origin.asked] == [b"evil"]
+    assert not is_kept(site, path)
+    site.origin.answer(path, "<head></head>all's", cache_control=SHARED)
+    site.get(path, visitor=VISITOR)
+    site.wait_until_kept(path)
+    site.origin.answer(path, "<head></head>mine", cache_control=SHARED)
+    assert b"mine" in get_with_body(site, path, framing)
+    assert site.get(path, visitor=VISITOR).html == "<head></head>all's"
+
+
+def test_a_body_in_chunks_is_left_behind(site: PageSite, path: str) -> None:
+    """The runtime takes it off a GET, so that no page can be made of it."""
+    site.origin.answer(path, cache_control=SHARED)
+    get_with_body(site, path, "Transfer-Encoding: chunked\r\n\r\n4\r\nevil\r\n0\r\n\r\n")
+    [asked] = site.origin.asked
+    assert (asked.body, {"transfer-encoding", "content-length"} & asked.headers.keys()) == (b"", set())
+
+
+def test_a_visitor_who_leaves(site: PageSite, path: str) -> None:
+    """Whoever breaks off while the page streams leaves no half of it for others."""
+    chunks = [b"<html><head></head><body>first", 1.0, b"last</body></html>"]
+    site.origin.answers[path] = Answered(chunks, {"content-type": "text/html", "cache-control": SHARED})
+    with httpx.stream("GET", f"{site.url}{path}", cookies={COOKIE: VISITOR}) as response:
+        next(response.iter_raw())
+    time.sleep(1.5)
+    page = site.get(path, visitor=VISITOR)
+    assert page.html.endswith("last</body></html>")
 
 
 def test_an_answer_that_breaks_off_is_not_kept(site: PageSite, path: str) -> None:
@@ -266,6 +331,15 @@ def test_without_decisions_the_page_is_the_origins(undecided_site: PageSite) -> 
     assert "set-cookie" not in response.headers
     assert undecided_site.edge.edge.cache.urls() == []
     assert '"event":"page.failed"' in undecided_site.log()
+
+
+def test_without_decisions_forms_arrive(undecided_site: PageSite) -> None:
+    """A body is read once, by the origin: no failure of ours can have used it up."""
+    undecided_site.origin.asked.clear()
+    path = undecided_site.origin.answer("/form")
+    body = b"a" * 200_000
+    assert undecided_site.send("POST", path, body=body).text == HTML
+    assert [asked.body for asked in undecided_site.origin.asked] == [body]
 
 
 @pytest.fixture

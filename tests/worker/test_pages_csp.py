@@ -87,3 +87,25 @@ def test_a_kept_page_has_a_fresh_nonce(site: PageSite, path: str) -> None:
         assert page.response.headers[CSP] == policy.replace("b2xk", page.nonce)
         assert page.html == html.replace("b2xk", page.nonce)
         assert re.fullmatch(r"[A-Za-z0-9]{22}", page.nonce)
+
+
+def test_a_policy_in_a_kept_page_follows(site: PageSite, path: str) -> None:
+    """A page that says its policy twice, in a header and in itself, goes on running its scripts."""
+    meta = "<META HTTP-EQUIV='Content-Security-Policy' content=\"script-src 'nonce-b2xk' 'nonce-bm8='\">"
+    html = f'<head>{meta}<meta name="n" content="\'nonce-b2xk\'"><script nonce="b2xk">1</script></head>'
+    site.origin.answer(path, html, content_security_policy="script-src 'nonce-b2xk'", cache_control="s-maxage=60")
+    page = site.get(path, visitor=VISITOR)
+    nonce = page.nonce
+    assert f"script-src 'nonce-{nonce}' 'nonce-bm8='" in page.response.text
+    assert f'<script nonce="{nonce}">1' in page.response.text
+    assert "content=\"'nonce-b2xk'\"" in page.response.text
+
+
+def test_a_policy_in_the_page_alone(site: PageSite, path: str) -> None:
+    """It begins to hold behind the bootstrap, which stands first; kept or not, nothing of it is changed."""
+    html = '<head><meta http-equiv="content-security-policy" content="script-src \'nonce-b2xk\'"></head>'
+    for headers in ({}, {"cache_control": "s-maxage=60"}):
+        site.origin.answer(path, html, **headers)
+        page = site.get(path, visitor=VISITOR)
+        assert page.html == html
+        assert page.response.text.startswith("<head><script>window.__FLAG_BOOTSTRAP__")

@@ -10,9 +10,9 @@ const COHORT = "__flag_cohort";
 /** What says how long who may keep an answer. */
 export const FRESHNESS_HEADERS = [...TARGETED, "cache-control", "surrogate-control", "expires", "pragma", "age"];
 
-/** Whether a page's request may be answered with what was made for others, and its answer be kept for them. */
-export function isShareable(request: Request): boolean {
-  return !request.headers.has("authorization");
+/** Whether a page's request may be answered with what was made for others, and its answer be kept for them: a GET may have a body. */
+export function isShareable({ headers, body }: Request): boolean {
+  return !headers.has("authorization") && body === null;
 }
 
 /** For how many seconds an answer may be kept; 0 for one that must not be. */

@@ -7,7 +7,7 @@
 const HEADERS = ["content-security-policy", "content-security-policy-report-only"];
 /** The first that a policy has decides about script elements. */
 const DIRECTIVES = ["script-src-elem", "script-src", "default-src"];
-const NONCE = /'nonce-([\w+/-]+=*)'/gi;
+export const NONCE = /'nonce-([\w+/-]+=*)'/gi;
 /** Where one of these is, `'unsafe-inline'` does not count. */
 const STRICT = /^'(nonce-|sha(256|384|512)-|strict-dynamic')/i;
 

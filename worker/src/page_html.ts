@@ -4,7 +4,7 @@
  * @module
  */
 import { FRESHNESS_HEADERS } from "./page_cache";
-import { leaveForScript } from "./page_csp";
+import { leaveForScript, NONCE } from "./page_csp";
 import { randomId } from "./ids";
 
 const NONCE_LENGTH = 22;
@@ -18,6 +18,9 @@ const ENCODINGS = ["", "identity", "gzip", "br"];
  * Each element that a selector meets costs about 10 µs, so these are elements that a page has few of.
  */
 const BEGINNINGS = ["head", "title", "meta", "link", "style", "base", "script", "body"];
+
+/** A policy in the page itself; it holds for what comes behind it, and so not for the bootstrap. */
+const META_POLICY = 'meta[http-equiv="content-security-policy" i]';
 
 export interface VisitorsPart {
   /** JSON text of ASCII. */
@@ -44,7 +47,10 @@ export function toVisitor(response: Response, { bootstrap, setCookie, timing, is
   const { nonce, outdated } = leaveForScript(headers, randomId(NONCE_LENGTH), isShared);
   const first = new FirstInHead(scriptOf(bootstrap, nonce));
   const rewriter = BEGINNINGS.reduce((each, selector) => each.on(selector, first), new HTMLRewriter());
-  if (nonce !== null && outdated.size > 0) rewriter.on("[nonce]", new NonceReplacer(nonce, outdated));
+  if (nonce !== null && outdated.size > 0) {
+    const replacer = new NonceReplacer(nonce, outdated);
+    rewriter.on("[nonce]", replacer).on(META_POLICY, replacer);
+  }
   const rewritten = rewriter.transform(response);
   return new Response(rewritten.body, { status: response.status, headers });
 }
@@ -68,6 +74,7 @@ class FirstInHead {
   }
 }
 
+/** Puts a nonce in the place of outdated ones: in attributes, and in policies of the page itself. */
 class NonceReplacer {
   constructor(
     private readonly nonce: string,
@@ -76,5 +83,11 @@ class NonceReplacer {
 
   element(element: Element): void {
     if (this.outdated.has(element.getAttribute("nonce") ?? "")) element.setAttribute("nonce", this.nonce);
+    const policy = element.getAttribute("content");
+    if (element.tagName === "meta" && policy !== null) element.setAttribute("content", this.#renew(policy));
+  }
+
+  #renew(policy: string): string {
+    return policy.replace(NONCE, (source, nonce: string) => (this.outdated.has(nonce) ? `'nonce-${this.nonce}'` : source));
   }
 }
