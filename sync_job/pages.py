@@ -26,8 +26,9 @@ _FLAG = re.compile(r"(?:flags/)?[^/\s]+")
 _ATTRIBUTE = re.compile(r"[^\s.]+(?:\.[^\s.]+)*")
 _SOURCE = re.compile(r"(?:cf|cookie|header|query|signed|access):[^\s:]+|path|host|visitor")
 _TOKEN = re.compile(r"[A-Za-z0-9!#$%&'*+.^_`|~-]+")
-# Anybody can send them; who is staff is verified, or not known.
-_CLAIMED_HEADER = re.compile(r"header:(cf-access-.*|x-internal-.*|x-staff.*)", re.IGNORECASE)
+_WRITTEN_BY_VISITORS = frozenset({"cookie", "header", "query"})
+_WORD_ENDS = re.compile(r"[._-]+|(?<=[a-z0-9])(?=[A-Z])")
+_IDENTITY_WORDS = frozenset({"admin", "employee", "internal", "staff"})
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,9 +57,10 @@ class PageSettings:
         """What is wrong with the settings together."""
         kinds = {source.partition(":")[0] for source in self.context.values()}
         problems = [
-            f"PAGE_CONTEXT: {attribute} comes from a header that anybody can send, and says who they are"
+            f"PAGE_CONTEXT: {attribute} comes from a {source.partition(':')[0]} that anybody can send, and says who "
+            "they are: take it from access:CLAIM or signed:ATTRIBUTE"
             for attribute, source in self.context.items()
-            if _CLAIMED_HEADER.fullmatch(source)
+            if _is_claim(attribute, source)
         ]
         if "signed" in kinds and not self.attribute_keys:
             problems.append(f"PAGE_CONTEXT has attributes that are signed: set {ATTRIBUTE_KEYS_NAME}")
@@ -135,6 +137,14 @@ def parse_origin(text: str) -> str:
     if not re.fullmatch(r"https?://[A-Za-z0-9.\[\]:-]+/?", text):
         raise ValueError
     return text.rstrip("/")
+
+
+def _is_claim(attribute: str, source: str) -> bool:
+    """Whether visitors could say of themselves who they are: that is verified, or not known."""
+    kind, _, name = source.partition(":")
+    words = {word.lower() for text in (attribute, name) for word in _WORD_ENDS.split(text)}
+    says_who = bool(words & _IDENTITY_WORDS) or name.lower().startswith("cf-access-")
+    return kind in _WRITTEN_BY_VISITORS and says_who
 
 
 def _read_object(text: str) -> dict[str, Any]:

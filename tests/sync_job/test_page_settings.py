@@ -69,11 +69,33 @@ def test_what_is_wrong_is_named(name: str, text: str) -> None:
     assert problem.startswith(f"{name} must be ")
 
 
-@pytest.mark.parametrize("header", ["Cf-Access-Authenticated-User-Email", "X-Internal-User", "x-staff"])
-def test_headers_that_claim_who_somebody_is(header: str) -> None:
-    """Anybody can send them, so no rule may read them."""
-    with pytest.raises(SettingsError, match="anybody can send"):
-        read_worker_settings({"PAGE_CONTEXT": json.dumps({"staff": f"header:{header}"})})
+@pytest.mark.parametrize(
+    ("attribute", "source"),
+    [
+        ("email", "header:Cf-Access-Authenticated-User-Email"),
+        ("group", "header:X-Internal-User"),
+        ("group", "header:x-staff"),
+        ("staff", "cookie:who"),
+        ("user.isStaff", "query:who"),
+        ("is_employee", "header:accept-language"),
+        ("group", "cookie:admin"),
+    ],
+)
+def test_visitors_do_not_say_who_they_are(attribute: str, source: str) -> None:
+    """Anybody can write cookies, headers and URLs, so no rule may read there who is staff; the error says where."""
+    with pytest.raises(SettingsError, match=r"anybody can send.*take it from access:CLAIM"):
+        read_worker_settings({"PAGE_CONTEXT": json.dumps({attribute: source})})
+
+
+@pytest.mark.parametrize(
+    ("attribute", "source"),
+    [("staff", "access:email"), ("staff", "signed:staff"), ("stafford", "cookie:a"), ("internalised", "header:b")],
+)
+def test_who_vouches_for_staff(attribute: str, source: str) -> None:
+    """A verified claim may say it, and a name that only looks like one is a name."""
+    environ = {"PAGE_CONTEXT": json.dumps({attribute: source}), "PAGE_ATTRIBUTE_KEYS": json.dumps({"k": KEY})}
+    environ |= {"PAGE_ACCESS_TEAM": "https://a.cloudflareaccess.com", "PAGE_ACCESS_AUDIENCE": "a"}
+    assert read_worker_settings(environ).pages.context == {attribute: source}
 
 
 KEY = "AAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAA="
