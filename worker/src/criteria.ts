@@ -48,8 +48,8 @@ export function buildCriterion(json: TestJson, over: "any" | "all" | undefined):
   if (json.eq?.[0] === "none" && over === undefined) return isNull;
   const kind = expectedKind(json);
   if (over !== undefined) return listCriterion(kind, comparableTest(json), over);
-  if (kind === "string" && json.in !== undefined) return stringSetCriterion(json.in, comparableTest(json));
-  if (kind === "string" && json.eq !== undefined) return stringSetCriterion([json.eq], comparableTest(json));
+  if (kind === "string" && json.in !== undefined) return stringSetCriterion(json.in, json);
+  if (kind === "string" && json.eq !== undefined) return stringSetCriterion([json.eq], json);
   return plainCriterion(kind, comparableTest(json));
 }
 
@@ -71,11 +71,14 @@ function isNull(value: unknown): Truth {
   return truthOf(value === undefined || value === null || (Array.isArray(value) && value.includes(null)));
 }
 
-/** The commonest criterion, without detours for a plain string. */
-function stringSetCriterion(operands: readonly OperandJson[], test: Test): Criterion {
-  const texts = new Set(operands.filter(([kind]) => kind === "string").map(([, text]) => text as string));
-  const general = plainCriterion("string", test);
-  return (value) => (typeof value === "string" ? truthOf(texts.has(value)) : general(value));
+/** The commonest criterion, without detours for a plain string; what other values need is made for the first of them. */
+function stringSetCriterion(operands: readonly OperandJson[], json: TestJson): Criterion {
+  const texts = new Set(operands.filter((operand) => operand[0] === "string").map((operand) => operand[1]));
+  let general: Criterion | null = null;
+  return (value) => {
+    if (typeof value === "string") return truthOf(texts.has(value));
+    return (general ??= plainCriterion("string", comparableTest(json)))(value);
+  };
 }
 
 function plainCriterion(kind: Kind, test: Test): Criterion {

@@ -4,7 +4,7 @@
  */
 
 /** Divisible by 3: base 64 has no rest then. */
-const POOL_BYTES = 6144;
+const POOL_BYTES = 1536;
 
 let pool = "";
 let used = 0;

@@ -1,6 +1,7 @@
 /**
  * The plan: what sync_job compiled from the state. Types of its JSON, and what the resolver makes of it at load.
- * Expressions and criteria are built on first use, so that the first answer of a large plan is not late.
+ * Expressions, criteria and outcomes are built on first use, so that the first answer of a large plan is not late. Nothing
+ * here is destructured on that way: in code that is not warm, the iterators of it are most of the garbage.
  * Source: docs/plan.md.
  * @module
  */
@@ -151,14 +152,15 @@ export class Rule {
   readonly bucketCount: number;
   readonly bounds: readonly number[];
   readonly owners: readonly number[];
-  /** By assignment; null where the rule has no assignment spec. */
-  readonly outcomes: readonly Outcome[] | null;
+  readonly hasAssignments: boolean;
   readonly isBlankSelector: boolean;
   /** As stored: empty when blank. */
   readonly selector: string;
   readonly selectorAttribute: number;
   readonly name: string;
   readonly materialization: MaterializationSpec | null;
+  readonly #assignments: readonly AssignmentJson[];
+  readonly #outcomes: (Outcome | undefined)[] = [];
   readonly #ranges: readonly (readonly number[])[];
   #logNames: RuleNames | null = null;
   constructor(
@@ -176,7 +178,17 @@ export class Rule {
     this.selectorAttribute = json.selector?.[1] ?? TARGETING_KEY;
     this.materialization = json.materialization ?? null;
     this.#ranges = json.ranges ?? [];
-    this.outcomes = json.assignments?.map((assignment) => outcomeOf(flag, this, assignment)) ?? null;
+    this.hasAssignments = json.assignments !== undefined;
+    this.#assignments = json.assignments ?? [];
+  }
+
+  /** What an assignment decides. */
+  outcome(assignment: number): Outcome {
+    return (this.#outcomes[assignment] ??= outcomeOf(this.flag, this, at(this.#assignments, assignment)));
+  }
+
+  get outcomes(): readonly Outcome[] {
+    return this.#assignments.map((_, number) => this.outcome(number));
   }
 
   get logNames(): RuleNames {
@@ -185,7 +197,7 @@ export class Rule {
 
   /** Whether one of the outcome's own ranges holds the bucket, whoever owns it. */
   holds(outcome: Outcome, bucket: number): boolean {
-    const ranges = this.#ranges[this.outcomes?.indexOf(outcome) ?? -1] ?? [];
+    const ranges = this.#ranges[this.outcomes.indexOf(outcome)] ?? [];
     for (let i = 0; i + 1 < ranges.length; i += 2) {
       if ((ranges[i] as number) <= bucket && bucket < (ranges[i + 1] as number)) return true;
     }
@@ -193,13 +205,16 @@ export class Rule {
   }
 }
 
-function outcomeOf(flag: Flag, rule: Rule, [id, what, missing = ""]: AssignmentJson): Outcome {
+function outcomeOf(flag: Flag, rule: Rule, assignment: AssignmentJson): Outcome {
+  const id = assignment[0];
+  const what = assignment[1];
   if (what === "fallthrough") return new Outcome("fallthrough", "", flag, rule, id, -1);
   if (what === "default") return new Outcome("match", "MATCH", flag, rule, id, -1);
   if (what === "unset") return new Outcome("unset", "", flag, rule, id, -1);
-  if (what === "missing") return new Outcome("missing", "", flag, rule, id, -1, missing);
-  const [name, value] = flag.variants[what] ?? ["", null];
-  return value === null ? new Outcome("missing", "", flag, rule, id, -1, name) : new Outcome("match", "MATCH", flag, rule, id, what, name);
+  if (what === "missing") return new Outcome("missing", "", flag, rule, id, -1, assignment[2] ?? "");
+  const variant = flag.variants[what];
+  if (!variant || variant[1] === null) return new Outcome("missing", "", flag, rule, id, -1, variant?.[0] ?? "");
+  return new Outcome("match", "MATCH", flag, rule, id, what, variant[0]);
 }
 
 export class Flag {
@@ -208,18 +223,22 @@ export class Flag {
   /** Name and value's JSON text of each variant. */
   readonly variants: readonly (readonly [string, string | null])[];
   readonly rules: readonly Rule[];
-  readonly #failures = new Map<string, Outcome>();
-  readonly noMatch: Outcome;
+  #noMatch: Outcome | null = null;
+  #failures: Map<string, Outcome> | null = null;
   constructor(json: FlagJson, segments: readonly Segment[]) {
     this.name = json.name;
     this.schema = json.schema ?? null;
     this.variants = json.variants;
-    this.noMatch = new Outcome("no_match", "NO_SEGMENT_MATCH", this, null, "", -1);
     this.rules = json.rules.map((rule) => new Rule(rule, this, at(segments, rule.segment)));
+  }
+
+  get noMatch(): Outcome {
+    return (this.#noMatch ??= new Outcome("no_match", "NO_SEGMENT_MATCH", this, null, "", -1));
   }
 
   /** The outcome of a flag that ends without a match, for any reason but NO_SEGMENT_MATCH. */
   failed(reason: string): Outcome {
+    this.#failures ??= new Map();
     let outcome = this.#failures.get(reason);
     if (outcome === undefined) {
       outcome = new Outcome("no_match", reason, this, null, "", -1);
@@ -327,8 +346,8 @@ export class Plan {
   #expression(json: ExpressionJson): Expression {
     if (typeof json === "boolean") return new Expression(json ? Op.True : Op.False);
     if (typeof json === "number") return (this.#criteria[json] ??= this.#criterion(json));
-    const [op, ...rest] = json;
-    const operands = (rest as ExpressionJson[]).map((operand) => this.#expression(operand));
+    const op = json[0];
+    const operands = (json.slice(1) as ExpressionJson[]).map((operand) => this.#expression(operand));
     if (op === "!") return new Expression(Op.Not, operands);
     if (operands.length === 1) return at(operands, 0);
     return new Expression(op === "&" ? Op.And : Op.Or, operands);

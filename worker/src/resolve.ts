@@ -148,7 +148,7 @@ export class Resolver {
         }
         slot = NO_UNIT;
       } else if (slot === NO_UNIT && !rule.isBlankSelector) continue;
-      if (rule.outcomes === null) continue;
+      if (!rule.hasAssignments) continue;
 
       let truth = Truth.False;
       if (rule.materialization !== null && rule.materialization.read !== "") {
@@ -206,14 +206,13 @@ export class Resolver {
 
   /** The outcome that a matched rule has for a unit; null for none. */
   #assign(rule: Rule, slot: number): Outcome | null {
-    const outcomes = rule.outcomes as readonly Outcome[];
-    if (rule.isFull) return outcomes[0] as Outcome;
+    if (rule.isFull) return rule.outcome(0);
     if (slot === NO_UNIT) return null;
     const record = this.#recordOf(rule.segment);
     if (record < 0 || rule.bucketCount <= 0) return rule.flag.failed("ERROR");
     const bucket = this.#hasher.bucket(record, slot, rule.bucketCount);
     const owner = ownerOf(rule, bucket);
-    return owner < 0 ? null : (outcomes[owner] as Outcome);
+    return owner < 0 ? null : rule.outcome(owner);
   }
 
   /** All rules on one segment share their bucketing: the prefix is the segment's id. */
@@ -249,7 +248,7 @@ export class Resolver {
 
   #stickyOutcome(rule: Rule, slot: number, variant: string): Outcome | null {
     const same = (outcome: Outcome) => (outcome.variant >= 0 || outcome.kind === "missing") && outcome.variantName === variant;
-    const outcomes = (rule.outcomes as readonly Outcome[]).filter(same);
+    const outcomes = rule.outcomes.filter(same);
     if (outcomes.length <= 1) return outcomes[0] ?? null;
     const record = this.#recordOf(rule.segment);
     if (record < 0 || rule.bucketCount <= 0) return null;
