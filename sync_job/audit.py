@@ -26,6 +26,7 @@ from sync_job.found import Found
 from sync_job.gate import GateError, ReturnedError
 from sync_job.live import STEPPING, UNDER_WAY, LiveWorker
 from sync_job.occasion import Cause, Occasion, told_tag, told_tags_of
+from sync_job.one_pass import Pass
 from sync_job.override_state import OverriddenState, diff_overrides
 from sync_job.recorder import Recorder, open_records
 from sync_job.records import Deployment, Outcome, Record, derive_record_id, new_record_id
@@ -37,6 +38,12 @@ REFUSALS = (BlastRadiusError, GateError, StateError)
 """What is told to people: a state or version that is not to be live."""
 _UNKNOWN_CHANGES = "what changed is not known: the archive does not have the state before"
 _log = structlog.get_logger()
+
+
+def open_audit(this: Pass, found: Found) -> Audit:
+    """The audit of a pass."""
+    began_ms = int(1000 * this.began_at_s)
+    return Audit(this.settings, this.api, this.digest, this.options.cause, began_ms, this.timings, found)
 
 
 @dataclass(frozen=True, slots=True)

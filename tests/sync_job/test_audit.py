@@ -19,8 +19,8 @@ from webhooks import Webhook, listening
 from flagedge.cloudflare import Cloudflare
 from flagedge.settings import Secret
 from log_consumer.cli import main as log_consumer
-from sync_job import compile as compiler
 from sync_job import gate as gate_module
+from sync_job import prepare
 from sync_job.gate import Gate, GateError
 from sync_job.handler import handler
 from sync_job.history import read_history
@@ -341,14 +341,14 @@ def test_the_gate_s_refusal_is_told_of(live: Sync, hook: Webhook, monkeypatch: p
     live.operator.environ["PROBE_URL"] = live.operator.edge.worker_url(WORKER)
     live.operator.environ["ALERT_WEBHOOK_URL"] = hook.url
     live.operator.publish(shop.changed_shop_payload())
-    compile_plan = compiler.compile_plan
+    compile_plan = prepare.compile_plan
 
     def compile_wrongly(decoded: Any, *, etag: str) -> Any:
         plan = compile_plan(decoded, etag=etag)
         return replace(plan, text=plan.text.replace("/variants/on", "/variants/no"))
 
     with monkeypatch.context() as patch:
-        patch.setattr(compiler, "compile_plan", compile_wrongly)
+        patch.setattr(prepare, "compile_plan", compile_wrongly)
         assert [live.run()[0] for _ in range(2)] == [1, 1]
     [text] = hook.texts
     assert "by the official resolver" in text

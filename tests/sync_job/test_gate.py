@@ -17,8 +17,8 @@ import shop
 from sync_command import WORKER, Sync
 
 import sync_job.assemble
-from sync_job import compile as compiler
 from sync_job import gate as gate_module
+from sync_job import prepare
 from sync_job.compiled import Plan
 from sync_job.contexts import sample_contexts
 from sync_job.decode import decode_state, digest_secret
@@ -113,12 +113,12 @@ def take_stale_bits(compiled: Plan) -> Plan:
 def test_a_wrong_plan_is_refused(proved: Sync, monkeypatch: pytest.MonkeyPatch, sabotage: Any) -> None:
     """A bug of the compiler never gets traffic; the error names flag, context and both answers."""
     before = proved.resolve(visitor_id="v")
-    compile_plan = compiler.compile_plan
+    compile_plan = prepare.compile_plan
 
     def compile_wrongly(decoded: Any, *, etag: str) -> Any:
         return sabotage(compile_plan(decoded, etag=etag))
 
-    monkeypatch.setattr(compiler, "compile_plan", compile_wrongly)
+    monkeypatch.setattr(prepare, "compile_plan", compile_wrongly)
     proved.operator.publish(shop.changed_shop_payload())
     with watched(proved) as seen:
         code, _, err = proved.run()
@@ -157,10 +157,10 @@ def test_a_broken_worker_is_refused(proved: Sync, monkeypatch: pytest.MonkeyPatc
 def test_a_worker_that_serves_the_old_state_is_refused(proved: Sync, monkeypatch: pytest.MonkeyPatch) -> None:
     """Its plan is right, but for the state that is live already; the error names both."""
     before = proved.resolve(visitor_id="v")
-    stale = compiler.compile_plan(decode_state(shop.shop_payload()), etag='"old"')
-    compile_plan = compiler.compile_plan
+    stale = prepare.compile_plan(decode_state(shop.shop_payload()), etag='"old"')
+    compile_plan = prepare.compile_plan
     monkeypatch.setattr(
-        compiler, "compile_plan", lambda decoded, *, etag: replace(compile_plan(decoded, etag=etag), text=stale.text)
+        prepare, "compile_plan", lambda decoded, *, etag: replace(compile_plan(decoded, etag=etag), text=stale.text)
     )
     proved.operator.publish(shop.changed_shop_payload())
     with watched(proved) as seen:

@@ -12,8 +12,8 @@ import pytest
 import shop
 from sync_command import WORKER, Sync
 
-from sync_job import compile as compiler
 from sync_job import gate as gate_module
+from sync_job import prepare
 from sync_job.decode import DecodedState
 from sync_job.lease_places import open_lease
 
@@ -162,14 +162,14 @@ def test_wrong_arguments(sync: Sync, arguments: tuple[str, ...]) -> None:
 def test_the_gate_judges_it(live: Sync, monkeypatch: pytest.MonkeyPatch) -> None:
     """A plan that says something else than the override gets no traffic, and nobody finds the override later."""
     before = layout(live)
-    compile_plan = compiler.compile_plan
+    compile_plan = prepare.compile_plan
 
     def forget_overrides(decoded: DecodedState, *, etag: str) -> Any:
         plan = compile_plan(decoded, etag=etag)
         return replace(plan, text=plan.text.replace(f'["{ONE_PAGE}",2]', f'["{ONE_PAGE}",1]'))
 
     with monkeypatch.context() as patch:
-        patch.setattr(compiler, "compile_plan", forget_overrides)
+        patch.setattr(prepare, "compile_plan", forget_overrides)
         code, _, err = live.command(*SET)
     assert code == 1
     assert f"{LAYOUT} for" in err.splitlines()[-1]
@@ -180,12 +180,12 @@ def test_the_gate_judges_it(live: Sync, monkeypatch: pytest.MonkeyPatch) -> None
 
 def test_the_gate_holds_other_flags_against_the_state(live: Sync, monkeypatch: pytest.MonkeyPatch) -> None:
     """Nor does one that damages another flag."""
-    compile_plan = compiler.compile_plan
+    compile_plan = prepare.compile_plan
 
     def damage_another(decoded: DecodedState, *, etag: str) -> Any:
         return compile_plan(replace(decoded, resolver_state=_without_chat_rules(decoded)), etag=etag)
 
-    monkeypatch.setattr(compiler, "compile_plan", damage_another)
+    monkeypatch.setattr(prepare, "compile_plan", damage_another)
     code, _, err = live.command(*SET)
     assert code == 1
     assert "flags/live-chat for" in err.splitlines()[-1]

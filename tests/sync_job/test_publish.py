@@ -19,8 +19,7 @@ from watch import Watch, right_answers
 
 from flagedge.errors import FlagedgeError, SettingsError
 from local_edge.server import LocalEdge
-from sync_job import compile as compiler
-from sync_job import fetch, publish
+from sync_job import fetch, prepare, publish
 from sync_job.blast import BlastRadiusError
 from sync_job.gate import GateError
 from sync_job.job import RunOptions
@@ -148,7 +147,7 @@ def test_a_wrong_plan_is_never_pointed_at(worker: HotWorker, monkeypatch: pytest
     """The official resolver judges the plan in KV as it would judge a version's."""
     monkeypatch.undo()
     monkeypatch.setattr(publish, "PROPAGATION_S", 3.0)
-    compile_plan = compiler.compile_plan
+    compile_plan = prepare.compile_plan
 
     def compile_wrongly(decoded: Any, *, etag: str) -> Any:
         plan = json.loads((compiled := compile_plan(decoded, etag=etag)).text)
@@ -160,7 +159,7 @@ def test_a_wrong_plan_is_never_pointed_at(worker: HotWorker, monkeypatch: pytest
         ]
         return replace(compiled, text=json.dumps(plan))
 
-    monkeypatch.setattr(compiler, "compile_plan", compile_wrongly)
+    monkeypatch.setattr(prepare, "compile_plan", compile_wrongly)
     worker.edge.publish_state(shop.WEB_SECRET, STATES["new"])
     worker.edge.take_requests()
     with Watch(lambda: worker.url, CONTEXTS, {"old": RIGHT["old"]}) as watch, pytest.raises(GateError) as refusal:

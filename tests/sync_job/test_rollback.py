@@ -14,8 +14,7 @@ import pytest
 import shop
 from sync_command import WORKER, Sync
 
-from sync_job import compile as compiler
-from sync_job import fetch
+from sync_job import fetch, prepare
 from sync_job.compile import compile_plan
 from sync_job.decode import decode_state
 from sync_job.lease_places import open_lease
@@ -215,7 +214,7 @@ def test_a_rollback_is_proved(history: History, monkeypatch: pytest.MonkeyPatch)
     proving = {"PROBE_URL": history.sync.operator.edge.worker_url(WORKER)}
     assert history.run("rollback", NO_DEPLOY="1", **proving)["outcome"] == "checked"
     stale = compile_plan(decode_state(SECOND), etag=ETAGS["first"])
-    monkeypatch.setattr(compiler, "compile_plan", lambda *_, **__: stale)
+    monkeypatch.setattr(prepare, "compile_plan", lambda *_, **__: stale)
     assert "by the official resolver" in history.fail("rollback", **proving)
     monkeypatch.undo()
     code, _, err = history.sync.command("rollback", **proving)
@@ -229,7 +228,7 @@ def test_after_a_version_that_was_refused(history: History, monkeypatch: pytest.
     archive, where it lies already.
     """
     wrong = compile_plan(decode_state(FIRST), etag=ETAGS["third"])
-    monkeypatch.setattr(compiler, "compile_plan", lambda *_, **__: wrong)
+    monkeypatch.setattr(prepare, "compile_plan", lambda *_, **__: wrong)
     history.publish(THIRD)
     assert "by the official resolver" in history.fail("run", PROBE_URL=history.sync.operator.edge.worker_url(WORKER))
     [kept] = history.archive.rglob(f"{quote(ETAGS['third'], safe='')}.state")

@@ -15,7 +15,7 @@ from watch import Watch, right_answers
 
 import sync_job.assemble
 from sync_job import gate as gate_module
-from sync_job import job, steps
+from sync_job import one_pass, steps
 from sync_job.settings import read_sync_settings
 
 OLD, NEW = "0.0.8", "0.0.9"
@@ -33,7 +33,7 @@ def upgrade(monkeypatch: pytest.MonkeyPatch) -> Upgrade:
     """Install another version of flagedge."""
 
     def install(version: str) -> None:
-        for module in (sync_job.assemble, job, steps):
+        for module in (sync_job.assemble, one_pass, steps):
             monkeypatch.setattr(module, "__version__", version)
 
     return install
