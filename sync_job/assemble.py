@@ -25,6 +25,8 @@ from sync_job.workers_api import Module
 
 COMPATIBILITY_DATE = "2026-10-01"
 MAIN_MODULE = "worker.js"
+FULL_MODULE = "worker_full.js"
+"""The build with every part; the other one is without those that `_uses_parts` names."""
 BUNDLE = Path(__file__).parent / "bundle"
 CLIENT_SECRET_NAME = "CONFIDENCE_CLIENT_SECRET"  # noqa: S105 (its name)
 ETAG_NAME = "RESOLVER_STATE_ETAG"
@@ -86,7 +88,7 @@ def assemble_upload(plan: Plan, settings: WorkerSettings, *, facts: DeployedFact
     Raises LocalError when the Worker has not been built.
     """
     modules = (
-        Module(MAIN_MODULE, _bundled(MAIN_MODULE), "application/javascript+module"),
+        Module(MAIN_MODULE, _script(settings), "application/javascript+module"),
         Module("murmur3.wasm", _bundled("murmur3.wasm"), "application/wasm"),
         Module("plan.json", plan.text.encode(), "text/plain"),
         Module("bitsets.bin", plan.bits, "application/octet-stream"),
@@ -172,7 +174,7 @@ def digest_settings(settings: WorkerSettings, secrets: dict[str, Secret]) -> str
         "workers_dev": settings.workers_dev,
         "compatibility_date": COMPATIBILITY_DATE,
         "plan_format": PLAN_FORMAT,
-        "worker": hashlib.sha256(_bundled(MAIN_MODULE)).hexdigest(),
+        "worker": hashlib.sha256(_script(settings)).hexdigest(),
         "secrets": {name: hashlib.sha256(secret.reveal().encode()).hexdigest() for name, secret in secrets.items()},
     }
     return hashlib.sha256(json.dumps(facts, sort_keys=True).encode()).hexdigest()[:16]
@@ -191,6 +193,16 @@ def write_upload(upload: Upload, directory: Path) -> None:
 
 def _text(name: str, text: str) -> dict[str, Any]:
     return {"type": "plain_text", "name": name, "text": text}
+
+
+def _script(settings: WorkerSettings) -> bytes:
+    """The Worker's code; under one name whichever build it is, so that a Worker can go from one to the other."""
+    return _bundled(FULL_MODULE if _uses_parts(settings) else MAIN_MODULE)
+
+
+def _uses_parts(settings: WorkerSettings) -> bool:
+    """Whether anything is bound for pages, sticky assignments, metrics, plans from KV or upstream's log messages."""
+    return bool(settings.namespaces or settings.pages.flags) or settings.log_format == "upstream"
 
 
 def _bundled(name: str) -> bytes:

@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 import shop
 
+from sync_job.assemble import BUNDLE
 from sync_job.cli import main
 
 
@@ -32,6 +33,29 @@ def test_build_twice_is_the_same(state_file: Path, tmp_path: Path) -> None:
         main(["build", "--state", str(state_file), "--out", str(tmp_path / name)])
     for path in (tmp_path / "one").iterdir():
         assert path.read_bytes() == (tmp_path / "two" / path.name).read_bytes()
+
+
+@pytest.mark.parametrize(
+    ("settings", "script"),
+    [
+        ({}, "worker.js"),
+        ({"TOKEN_FORMAT": "upstream", "ALLOWED_ORIGIN": "https://shop.example.com"}, "worker.js"),
+        ({"PAGE_FLAGS": '{"/": ["checkout"]}', "PAGE_ORIGIN": "https://shop.example.com"}, "worker_full.js"),
+        ({"ENABLE_STICKY_ASSIGNMENTS": "true"}, "worker_full.js"),
+        ({"ENABLE_METRICS": "true"}, "worker_full.js"),
+        ({"LOG_FORMAT": "upstream"}, "worker_full.js"),
+        ({"PUBLISH": "kv", "STATE_MAC_KEY": "MDEyMzQ1Njc4OWFiY2RlZjAxMjM0NTY3ODlhYmNkZWY="}, "worker_full.js"),
+    ],
+)
+def test_build_has_the_parts_that_its_settings_use(
+    state_file: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, settings: dict[str, str], script: str
+) -> None:
+    """The Worker's module is always worker.js; pages, KV and upstream's log messages are in it where they are wanted."""
+    for name, value in settings.items():
+        monkeypatch.setenv(name, value)
+    assert main(["build", "--state", str(state_file), "--out", str(tmp_path / "out")]) == 0
+    assert (tmp_path / "out/worker.js").read_bytes() == (BUNDLE / script).read_bytes()
+    assert not (tmp_path / "out/worker_full.js").exists()
 
 
 @pytest.mark.parametrize("content", [b"", b"<html></html>", b"\xff\xff\xff"])

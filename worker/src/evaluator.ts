@@ -5,17 +5,17 @@
 import { checkContext, type Context, overlay } from "./context";
 import type { Client, FlagView, Plan } from "./plan";
 import { type Resolution, Resolver, UNSUPPORTED } from "./resolve";
-import { StickyRecords, writeMaterializations } from "./sticky";
+import { StickyResolver } from "./sticky";
 
 export class Evaluator {
   readonly #resolver: Resolver;
+  /** null where no sticky assignments are bound. */
+  readonly #sticky: StickyResolver | null;
 
-  constructor(
-    plan: Plan,
-    private readonly materializations: KVNamespace | null,
-    private readonly materializationTtlSeconds: number | null,
-  ) {
+  constructor(plan: Plan, materializations: KVNamespace | null, materializationTtlSeconds: number | null) {
     this.#resolver = new Resolver(plan);
+    this.#sticky =
+      IS_FULL && materializations !== null ? new StickyResolver(this.#resolver, materializations, materializationTtlSeconds) : null;
   }
 
   /**
@@ -30,28 +30,8 @@ export class Evaluator {
     use: (resolution: Resolution) => Result | Promise<Result>,
   ): Result | Promise<Result> {
     const attributes = attributesOf(client, context);
-    if (this.materializations === null) return use(this.#resolver.resolve(views, attributes, UNSUPPORTED));
-    return this.#evaluateSticky(this.materializations, views, attributes, execution, use);
-  }
-
-  /** Decide what can be decided, read what is missing in one go, decide again; writes outlive the answer. */
-  async #evaluateSticky<Result>(
-    kv: KVNamespace,
-    views: readonly FlagView[],
-    attributes: Context,
-    execution: ExecutionContext,
-    use: (resolution: Resolution) => Result | Promise<Result>,
-  ): Promise<Result> {
-    const records = new StickyRecords(kv);
-    let resolution = this.#resolver.resolve(views, attributes, records);
-    while (records.hasWishes) {
-      await records.read();
-      resolution = this.#resolver.resolve(views, attributes, records);
-    }
-    if (resolution.writes.length > 0) {
-      execution.waitUntil(writeMaterializations(kv, resolution.writes, this.materializationTtlSeconds));
-    }
-    return use(resolution);
+    if (this.#sticky !== null) return this.#sticky.resolve(views, attributes, execution, use);
+    return use(this.#resolver.resolve(views, attributes, UNSUPPORTED));
   }
 }
 

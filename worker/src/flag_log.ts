@@ -23,9 +23,9 @@ export class LogChannel {
     metricsKv: KVNamespace | null,
   ) {
     const stream = newStream(settings.deployerVersion);
-    this.book = settings.logFormat === "upstream" ? new UpstreamLogBook(settings.deployerVersion) : new LogBook(stream);
+    this.book = IS_FULL && settings.logFormat === "upstream" ? new UpstreamLogBook(settings.deployerVersion) : new LogBook(stream);
     this.delivery = new Delivery(this.book, stream, settings);
-    this.metrics = metricsKv === null ? null : new Metrics(metricsKv, stream.isolate);
+    this.metrics = IS_FULL && metricsKv !== null ? new Metrics(metricsKv, stream.isolate) : null;
   }
 }
 

@@ -19,7 +19,7 @@ export class Isolate {
     const serve = (plan: Plan): void => {
       this.#worker = new FlagWorker(plan, env, lasting);
     };
-    this.#hot = kv === null || settings === null ? null : new HotState(kv, settings, bundled, serve);
+    this.#hot = IS_FULL && kv !== null && settings !== null ? new HotState(kv, settings, bundled, serve) : null;
     const lasting = new Lasting(env, this.#hot);
     this.#worker = new FlagWorker(bundled, env, lasting);
   }

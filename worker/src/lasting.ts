@@ -26,7 +26,7 @@ export class Lasting {
     this.settings = readSettings(env);
     this.log = new LogChannel(this.settings, queueOf(env), metricsOf(env));
     this.tokens = new TokenBox(this.settings.tokens);
-    this.pages = readPageSettings(env);
-    this.access = this.pages?.access ? new AccessTokens(this.pages.access) : null;
+    this.pages = IS_FULL ? readPageSettings(env) : null;
+    this.access = IS_FULL && this.pages?.access ? new AccessTokens(this.pages.access) : null;
   }
 }

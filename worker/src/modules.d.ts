@@ -10,3 +10,6 @@ declare module "*/bitsets.bin" {
   const data: ArrayBuffer;
   export default data;
 }
+
+/** Set by build.mjs: whether this build has the parts too that sync_job/assemble.py knows few deployments to use. */
+declare const IS_FULL: boolean;

@@ -3,7 +3,9 @@
  * In each part `%` and `:` are escaped. A key that KV would refuse as too long is hashed, which upstream never stored.
  * @module
  */
-import type { MaterializationWrite, Materializations } from "./resolve";
+import type { Context } from "./context";
+import type { FlagView } from "./plan";
+import type { MaterializationWrite, Materializations, Resolution, Resolver } from "./resolve";
 
 const KEY_MAX_BYTES = 512;
 const BULK_MAX = 100;
@@ -17,6 +19,33 @@ interface Wish {
   readonly rule: string;
 }
 
+/** Decides what can be decided, reads what is missing in one go, decides again. */
+export class StickyResolver {
+  constructor(
+    private readonly resolver: Resolver,
+    private readonly kv: KVNamespace,
+    /** How long assignments are kept; null for ever. */
+    private readonly ttlSeconds: number | null,
+  ) {}
+
+  /** As `Evaluator.evaluate`; what is assigned anew is stored behind the answer. */
+  async resolve<Result>(
+    views: readonly FlagView[],
+    context: Context,
+    execution: ExecutionContext,
+    use: (resolution: Resolution) => Result | Promise<Result>,
+  ): Promise<Result> {
+    const records = new StickyRecords(this.kv);
+    let resolution = this.resolver.resolve(views, context, records);
+    while (records.hasWishes) {
+      await records.read();
+      resolution = this.resolver.resolve(views, context, records);
+    }
+    if (resolution.writes.length > 0) execution.waitUntil(writeMaterializations(this.kv, resolution.writes, this.ttlSeconds));
+    return use(resolution);
+  }
+}
+
 /** More rounds than this are a plan that cannot be: each round answers all that could be asked so far. */
 const ROUNDS_MAX = 5;
 
@@ -24,7 +53,7 @@ const ROUNDS_MAX = 5;
  * What one request knows of sticky assignments. It begins knowing nothing and notes what it is asked for; after each
  * `read` the request is resolved again. When a read fails, nobody is assigned anew: whatever depends on it errs.
  */
-export class StickyRecords implements Materializations {
+class StickyRecords implements Materializations {
   mode: "discovery" | "complete" | "failed" = "discovery";
   readonly #kv: KVNamespace;
   readonly #variants = new Map<string, string | undefined>();
@@ -79,7 +108,7 @@ export class StickyRecords implements Materializations {
 }
 
 /** Store assignments; a write that fails is logged and made again by the next resolve. */
-export async function writeMaterializations(
+async function writeMaterializations(
   kv: KVNamespace,
   writes: readonly MaterializationWrite[],
   ttlSeconds: number | null,

@@ -210,11 +210,13 @@ export class FlagWorker {
   }
 
   #makePages({ pages, access }: Lasting): Pages | null {
-    if (pages === null) return null;
-    const seal = (body: TokenBody, client: Client, atMs: number) => this.#tokens.seal(body, this.#bindingOf(client), atMs);
-    const reader = new PageFlagReader(this.#evaluator, this.#log, seal);
-    const findClient = async (name: string) => (name === "" ? this.#clients.find(this.#settings.clientSecret) : this.binding.clientNamed(name));
-    return new Pages(pages, reader, access, findClient, (request) => originOf(request, "page", NO_SDK), this.#log);
+    if (IS_FULL && pages !== null) {
+      const seal = (body: TokenBody, client: Client, atMs: number) => this.#tokens.seal(body, this.#bindingOf(client), atMs);
+      const reader = new PageFlagReader(this.#evaluator, this.#log, seal);
+      const findClient = async (name: string) => (name === "" ? this.#clients.find(this.#settings.clientSecret) : this.binding.clientNamed(name));
+      return new Pages(pages, reader, access, findClient, (request) => originOf(request, "page", NO_SDK), this.#log);
+    }
+    return null;
   }
 
   async #renderMetrics(request: Request): Promise<Response> {
@@ -223,7 +225,7 @@ export class FlagWorker {
     if (clientSecret === "" || !(await areEqual(given, `ClientSecret ${clientSecret}`))) {
       throw new Refusal(401, "unauthorized", "send the header Authorization: ClientSecret …");
     }
-    const text = this.#metricsKv === null ? "" : await renderMetrics(this.#metricsKv);
+    const text = IS_FULL && this.#metricsKv !== null ? await renderMetrics(this.#metricsKv) : "";
     const headers = { "content-type": "text/plain; version=0.0.4; charset=utf-8", "cache-control": "no-store" };
     return this.#json(request, text, 200, headers);
   }
