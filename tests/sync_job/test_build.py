@@ -50,7 +50,7 @@ def test_build_twice_is_the_same(state_file: Path, tmp_path: Path) -> None:
 def test_build_has_the_parts_that_its_settings_use(
     state_file: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, settings: dict[str, str], script: str
 ) -> None:
-    """The Worker's module is always worker.js; pages, KV and upstream's log messages are in it where they are wanted."""
+    """The Worker's module is always worker.js; pages, KV, upstream's log messages are in it where wanted."""
     for name, value in settings.items():
         monkeypatch.setenv(name, value)
     assert main(["build", "--state", str(state_file), "--out", str(tmp_path / "out")]) == 0
