@@ -63,10 +63,13 @@ class Chooser:
             _log.warning("state.not_fetched", error=error.message, etag=live.etag)
             return again
         if fetched and fetched.etag != known_etag:
-            return self._decode(fetched)
+            return _decode(fetched, self.state_key)
         if may_stay:
             return None
-        return self._find_live(live) or self._decode(fetched or self.fetch())
+        again = self._find_live(live)
+        if again is None and fetched:
+            return _decode(fetched, self.state_key)
+        return again or fetch_candidate(self.url, self.state_key)
 
     def find_earlier(self, served: LiveWorker, etag: str, *, may_stay: bool) -> Candidate | None:
         """The state to roll back to, by default the one before what is served; None where that is done.
@@ -89,16 +92,6 @@ class Chooser:
         over = "" if kept.etag == served.known_etag else served.known_etag
         return Candidate(kept.decoded, kept.etag, over, kept.previous_etag)
 
-    def fetch(self) -> FetchedState:
-        """What the CDN serves, whatever is live."""
-        fetched = fetch_state(self.url)
-        assert fetched is not None  # without an entity tag the answer is no 304
-        return fetched
-
-    def _decode(self, fetched: FetchedState) -> Candidate:
-        data = decrypt_state(fetched.data, self.state_key) if self.state_key else fetched.data
-        return Candidate(decode_state(data), fetched.etag)
-
     def _find_live(self, live: LiveWorker) -> Candidate | None:
         """The live state from the archive; None where that has it not and the CDN has it, too."""
         again = find_archived(self.archive, live)
@@ -108,6 +101,18 @@ class Chooser:
                 hint="Mend the archive, or `sync-job rollback --clear` to go on with what the CDN serves",
             )
         return again
+
+
+def fetch_candidate(url: str, state_key: Secret) -> Candidate:
+    """What the CDN serves, whatever is live."""
+    fetched = fetch_state(url)
+    assert fetched is not None  # without an entity tag the answer is no 304
+    return _decode(fetched, state_key)
+
+
+def _decode(fetched: FetchedState, state_key: Secret) -> Candidate:
+    data = decrypt_state(fetched.data, state_key) if state_key else fetched.data
+    return Candidate(decode_state(data), fetched.etag)
 
 
 def find_archived(archive: Archive | None, live: LiveWorker) -> Candidate | None:

@@ -111,17 +111,17 @@ def _diff(options: argparse.Namespace) -> None:
 
 def _read_named(name: str, *, is_live: bool) -> tuple[str, DecodedState]:
     """A state by file or entity tag; without a name what is live, or what the CDN serves."""
-    if name and not Path(name).exists():
-        decoded, etag, _ = _read_archived(name)
-    elif name or not is_live:
+    from sync_job.archive import load_state  # noqa: PLC0415
+
+    if (name and Path(name).exists()) or not (name or is_live):
         decoded, etag, _ = _read_state(Path(name) if name else None)
-    else:
-        with _open_account() as (settings, api):
-            live = read_live_worker(api, settings.worker.worker_name)
-        if not live.etag:
+        return etag, decoded
+    with _open_account() as (settings, api):
+        name = name or read_live_worker(api, settings.worker.worker_name).etag
+        if not name:
             raise LocalError("no state is live", hint="Name one with --from")
-        decoded, etag, _ = _read_archived(live.etag)
-    return etag, decoded
+        archived = load_state(settings, api, name)
+    return archived.etag, archived.decoded
 
 
 def _history(options: argparse.Namespace) -> None:
@@ -229,44 +229,32 @@ def _types(options: argparse.Namespace) -> None:
 
 
 def _explain(options: argparse.Namespace) -> None:
-    from sync_job.compile import compile_plan  # noqa: PLC0415
-    from sync_job.evaluate import evaluate  # noqa: PLC0415
-    from sync_job.explain import explain  # noqa: PLC0415
-    from sync_job.plan import load_plan  # noqa: PLC0415
-    from sync_job.values import read_context  # noqa: PLC0415
+    from sync_job.explanation import explain_flag, fetch_target, load_target  # noqa: PLC0415
+    from sync_job.override_state import OverriddenState  # noqa: PLC0415
 
-    decoded, etag, secret = _read_archived(options.etag) if options.etag else _read_state(options.state)
-    compiled = compile_plan(decoded, etag=etag)
-    plan = load_plan(compiled.text, compiled.bits)
-    named = {"name": options.client} if options.client else {"secret": secret} if secret else {}
-    credential = plan.find_credential(**named)
-    evaluation = evaluate(plan, options.flag, read_context(options.context), credential=credential, is_traced=True)
-    print(json.dumps(evaluation.to_json()) if options.json else explain(evaluation))
-
-
-def _read_archived(etag: str) -> tuple[DecodedState, str, Secret]:
-    """As `_read_state`, a state that was deployed."""
-    from sync_job.archive import load_state  # noqa: PLC0415
-
-    with _open_account() as (settings, api):
-        archived = load_state(settings, api, etag)
-    return archived.decoded, archived.etag, settings.client_secret
+    if options.state is not None:
+        decoded, etag, secret = _read_state(options.state)
+        target = OverriddenState(etag, decoded)
+    else:
+        with _open_account() as (settings, api):
+            target = load_target(settings, api, options.etag) if options.etag else fetch_target(settings, api)
+        secret = settings.client_secret
+    explanation = explain_flag(target, options.flag, options.context, client=options.client, client_secret=secret)
+    print(json.dumps(explanation.to_json()) if options.json else explanation.to_text())
 
 
 def _read_state(path: Path | None) -> tuple[DecodedState, str, Secret]:
     """A state from a file or the CDN, its entity tag, and the secret of the client that it was fetched for."""
+    from sync_job.candidate import fetch_candidate  # noqa: PLC0415
     from sync_job.decode import decode_state, decrypt_state  # noqa: PLC0415
-    from sync_job.fetch import fetch_state, find_state_url  # noqa: PLC0415
+    from sync_job.fetch import find_state_url  # noqa: PLC0415
 
-    if path is not None:
-        key, data, secret = read_state_key(os.environ), _read_file(path), Secret("")
-        etag = content_etag(data)
-    else:
+    if path is None:
         settings = read_sync_settings(os.environ)
-        fetched = fetch_state(find_state_url(settings))
-        assert fetched is not None  # no entity tag was sent, so the answer is no 304
-        key, data, etag, secret = settings.state_key, fetched.data, fetched.etag, settings.client_secret
-    return decode_state(decrypt_state(data, key) if key else data), etag, secret
+        candidate = fetch_candidate(find_state_url(settings), settings.state_key)
+        return candidate.decoded, candidate.etag, settings.client_secret
+    key, data = read_state_key(os.environ), _read_file(path)
+    return decode_state(decrypt_state(data, key) if key else data), content_etag(data), Secret("")
 
 
 def _read_file(path: Path) -> bytes:

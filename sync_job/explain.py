@@ -38,24 +38,39 @@ _TRUTHS = {
 }
 
 
-def explain(evaluation: Evaluation) -> str:
-    """Lines for people: the answer, its reason, and each rule. The evaluation has to be traced."""
-    lines = [f"{label:9} {text}" for label, text in _summary(evaluation)]
-    for step in evaluation.trace:
-        lines += ["", f"rule {short(step.rule)}: {_ending(step)}"]
-        lines += [_INDENT + line for each in step.steps for line in _lines(each)]
-    return "\n".join(lines)
+def explain(evaluation: Evaluation, *, override: str = "") -> str:
+    """Lines for people: the answer, its reason, and each rule. The evaluation has to be traced.
+
+    `override` describes what stands in place of the flag's rules, "" where they decide.
+    """
+    return "\n".join([*_label(_summary(evaluation, override)), *_rules(evaluation)])
+
+
+def explain_rules(evaluation: Evaluation) -> str:
+    """As `explain`, of an evaluation whose flag, client and state were told: answer, reason, and each rule."""
+    return "\n".join([*_label(_answer_and_reason(evaluation)), *_rules(evaluation)])
 
 
 # Summary
 
 
-def _summary(evaluation: Evaluation) -> Iterator[tuple[str, str]]:
+def _label(told: Iterable[tuple[str, str]]) -> Iterator[str]:
+    for label, text in told:
+        yield f"{label:9} {text}"
+
+
+def _answer_and_reason(evaluation: Evaluation) -> Iterator[tuple[str, str]]:
+    yield "answer", _answer(evaluation)
+    yield "reason", _reason(evaluation)
+
+
+def _summary(evaluation: Evaluation, override: str) -> Iterator[tuple[str, str]]:
     yield "flag", evaluation.flag
     yield "client", evaluation.client
     yield "state", evaluation.etag or "(without an entity tag)"
-    yield "answer", _answer(evaluation)
-    yield "reason", _reason(evaluation)
+    yield from _answer_and_reason(evaluation)
+    if override:
+        yield "override", override
     if evaluation.unit:
         yield "unit", quoted(evaluation.unit)
     for through in evaluation.fallthroughs:
@@ -90,6 +105,12 @@ def _reason(evaluation: Evaluation) -> str:
 
 
 # Rules
+
+
+def _rules(evaluation: Evaluation) -> Iterator[str]:
+    for step in evaluation.trace:
+        yield from ("", f"rule {short(step.rule)}: {_ending(step)}")
+        yield from (_INDENT + line for each in step.steps for line in _lines(each))
 
 
 def _ending(step: RuleStep) -> str:

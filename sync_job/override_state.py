@@ -17,6 +17,9 @@ from sync_job.change import Change, ChangeKind
 from sync_job.decode import DecodedState
 from sync_job.overrides import OFF_ID, Override, OverrideChange, OverrideError
 
+OVERRIDE_FIELD = "override"
+"""Of a change that is an override's."""
+
 
 @dataclass(frozen=True, slots=True)
 class OverriddenState:
@@ -104,7 +107,7 @@ def diff_overrides(old: Iterable[Override], new: Iterable[Override]) -> tuple[Ch
             kind: ChangeKind = "changed" if was and now else "added" if now else "removed"
             text = f"override: {now.describe()}" if now else "override ends"
             old_json, new_json = (each.to_json() if each else None for each in (was, now))
-            changes.append(Change(flag, "", "override", kind, old_json, new_json, text))
+            changes.append(Change(flag, "", OVERRIDE_FIELD, kind, old_json, new_json, text))
     return tuple(changes)
 
 
