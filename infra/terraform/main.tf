@@ -14,6 +14,7 @@ module "cloudflare" {
   resources_owner     = var.resources_owner
   sticky_assignments  = var.sticky_assignments
   worker_metrics      = var.worker_metrics
+  publish             = var.publish
   message_retention_s = var.message_retention_s
   create_api_tokens   = var.create_api_tokens
 }
@@ -29,6 +30,10 @@ module "aws" {
   resources_owner       = var.resources_owner
   sticky_assignments    = var.sticky_assignments
   worker_metrics        = var.worker_metrics
+  publish               = var.publish
+  rules_ttl_ms          = var.rules_ttl_ms
+  max_blast_radius      = var.max_blast_radius
+  pages                 = var.pages
   sync                  = var.sync
   consumer              = var.consumer
   forward               = var.forward

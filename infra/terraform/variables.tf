@@ -49,6 +49,37 @@ variable "worker_metrics" {
   default     = false
 }
 
+variable "publish" {
+  description = "How new states reach the Worker: `deploy`, each as a version of it, or `kv`, by way of a KV namespace, with a version once an hour."
+  type        = string
+  default     = "deploy"
+}
+
+variable "rules_ttl_ms" {
+  description = "With `publish = \"kv\"`, how often each isolate of the Worker looks for a newer state, in milliseconds."
+  type        = number
+  default     = 30000
+}
+
+variable "max_blast_radius" {
+  description = "A run deploys no state by itself that changes the answers to a flag for a larger share of units, 0 to 1; null for any."
+  type        = number
+  default     = null
+}
+
+variable "pages" {
+  description = "Pages that the Worker serves in front of an origin (docs/pages.md): flags by path, such as {\"/shop/*\" = [\"checkout\"]}, sources by attribute, such as {country = \"cf:country\"}. A source `signed:` wants the secret sync-job/PAGE_ATTRIBUTE_KEYS. Null for none."
+  type = object({
+    flags   = map(list(string))
+    context = optional(map(string), {})
+    origin  = optional(string, "")
+    cookie  = optional(string, "")
+    client  = optional(string, "")
+    access  = optional(object({ team = string, audience = string }))
+  })
+  default = null
+}
+
 variable "message_retention_s" {
   description = "How long flag logs wait in the queue for a consumer, in seconds. Free plans allow 86400 only."
   type        = number

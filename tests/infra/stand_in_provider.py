@@ -137,6 +137,7 @@ class Provider:
     def apply(self, asked: Any) -> Message:
         state = unpack(asked.new_state)
         if state is not None:
+            note_written(asked.type_name, state, unpack(asked.config))
             for name, described in COMPUTED.get(asked.type_name, {}).items():
                 if state.get(name) == UNKNOWN:
                     state[name] = invent(asked.type_name, state, described, name)
@@ -159,6 +160,14 @@ class Provider:
         if asked.type_name == "aws_iam_policy_document":
             answers[asked.type_name] = {"json": json.dumps(policy_of(config))}
         return pb.State(state=pack(config | answers[asked.type_name]))
+
+
+def note_written(kind: str, state: dict[str, Any], config: dict[str, Any]) -> None:
+    """What a write-only argument is told is nowhere else: a file in the home folder, a line for each resource."""
+    written = {name: config[name] for name in WRITE_ONLY.get(kind, ())}
+    if written:
+        with Path.home().joinpath("written.jsonl").open("a") as lines:
+            lines.write(json.dumps({"secret_id": state["secret_id"]} | written) + "\n")
 
 
 def invent(kind: str, state: dict[str, Any], described: Any, name: str) -> Any:

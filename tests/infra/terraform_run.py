@@ -63,6 +63,16 @@ class Terraform:
         state = json.loads(self.run("show", "-json", str(self.folder / "state")))
         return dict(_resources(state["values"]["root_module"]))
 
+    @property
+    def written(self) -> Path:
+        """Where the stand-in notes what went through write-only arguments."""
+        return self.folder / "written.jsonl"
+
+    def written_secrets(self) -> list[tuple[str, str]]:
+        """Secrets and the values that were written to them, in order."""
+        lines = self.written.read_text().splitlines() if self.written.exists() else []
+        return [(facts["secret_id"], facts["secret_string_wo"]) for facts in map(json.loads, lines)]
+
     def run(self, *arguments: str) -> str:
         """What the command prints. Raises TerraformError."""
         command = ["terraform", *arguments, *(["-no-color"] if arguments[0] != "show" else [])]

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import base64
+import json
 from collections.abc import Callable, Mapping
 from typing import Any
 
@@ -20,6 +22,8 @@ SECRETS = {
     "CONFIDENCE_CLIENT_SECRET": "secret",
     "DATABASE_PASSWORD": "password",
     "STATE_ENCRYPTION_KEY": "0" * 64,
+    "STATE_MAC_KEY": base64.b64encode(bytes(32)).decode(),
+    "PAGE_ATTRIBUTE_KEYS": json.dumps({"k": base64.b64encode(bytes(32)).decode()}),
 }
 
 
@@ -83,3 +87,14 @@ def test_names_are_those_that_the_jobs_use(applied: dict[str, dict[str, Any]]) -
     assert titles == {title for _, title in settings.worker.namespaces}
     consumer = read_settings(LAMBDA | environment_of(applied, "log-consumer") | SECRETS)
     assert consumer.queue_name == settings.worker.queue_name
+
+
+def test_pages_and_publishing_arrive(applied: dict[str, dict[str, Any]]) -> None:
+    """What the variables say of them is what the job reads."""
+    settings = read_sync_settings(LAMBDA | environment_of(applied, "sync-job") | SECRETS)
+    worker, pages = settings.worker, settings.worker.pages
+    assert (worker.publishes, worker.rules_ttl_ms, settings.max_blast_radius) == (True, 10_000, 0.5)
+    assert pages.flags == {"/shop/*": ("checkout-layout",)}
+    assert pages.context == {"country": "cf:country", "plan": "signed:plan", "staff": "access:email"}
+    assert (pages.origin, pages.cookie) == ("https://origin.example.com", "flag_visitor")
+    assert (pages.access_team, pages.access_audience) == ("https://example.cloudflareaccess.com", "app")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import json
 import sys
 from collections.abc import Iterator
@@ -29,6 +30,7 @@ WITHOUT_A_CALL = {
 }
 """Allowed though these calls do not ask for it, and why, by job."""
 OWN = "flagedge"
+MAC_KEY = base64.b64encode(bytes(range(32))).decode()
 
 
 @pytest.fixture(scope="module")
@@ -51,12 +53,16 @@ def site(
             "CLOUDFLARE_API_TOKEN": "token-of-the-function",
             "CONFIDENCE_CLIENT_SECRET": shop.WEB_SECRET,
             "DATABASE_PASSWORD": PASSWORD,
+            "STATE_MAC_KEY": MAC_KEY,
+            "PAGE_ATTRIBUTE_KEYS": json.dumps({"k": MAC_KEY}),
         }
         with run_aws(monkeypatch) as aws, LocalEdge(dir=folder / "edge", grace_s=0.5) as edge:
             made = make_site(edge, aws, applied, unpacked, secrets)
             made.call("sync-job", SCHEDULED, RULE)
             # Another setting, the same state: that comes out of the archive.
             made.call("sync-job", SCHEDULED, LOG_LINGER_MS="100")
+            edge.publish_state(shop.WEB_SECRET, shop.changed_shop_payload())
+            made.call("sync-job", SCHEDULED, LOG_LINGER_MS="100", MAX_BLAST_RADIUS="1")
             made.send_visitors(VISITOR_COUNT)
             [maintain] = applied["module.aws.aws_scheduler_schedule.maintain[0]"]["target"]
             made.call("log-consumer", SCHEDULED, RULE, json.loads(maintain["input"]))
@@ -67,9 +73,9 @@ def site(
 
 
 def test_a_schedule_deploys_and_drains(site: Site) -> None:
-    """The sync deploys once; the consumer loads what visitors left, and finds nothing more."""
+    """The sync deploys, and publishes the next state; the consumer loads what visitors left, and finds nothing more."""
     outcomes = [result["outcome"] for told in site.told["sync-job"] for result in told["results"]]
-    assert outcomes == ["deployed", "unchanged", "deployed"]
+    assert outcomes == ["deployed", "unchanged", "deployed", "published"]
     [drained] = site.told["log-consumer"]
     first, second, maintained = drained["results"]
     assert first["exposures_rows"] >= VISITOR_COUNT
@@ -102,6 +108,7 @@ def test_secrets_are_not_logged(job: str, site: Site) -> None:
     assert shop.WEB_SECRET not in text
     assert json.dumps(PASSWORD)[1:-1] not in text
     assert "token-of-the-function" not in text
+    assert MAC_KEY not in text
 
 
 def test_alarms_and_dashboard_name_metrics_that_are_sent(site: Site) -> None:

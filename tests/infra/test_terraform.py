@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import shutil
 import subprocess
 from pathlib import Path
@@ -44,7 +45,8 @@ def test_secrets_are_in_neither_plan_nor_state(root: Terraform, applied: Any, va
     """A value that goes through Terraform leaves no trace, and functions hold names."""
     plan = root.plan(**variables)
     assert CLIENT_SECRET not in str(plan)
-    files = [path for path in root.folder.rglob("*") if path.is_file() and path.suffix != ".json"]
+    given = {root.folder / "variables.tfvars.json", root.written}
+    files = [path for path in root.folder.rglob("*") if path.is_file() and path not in given]
     assert {"plan", "state"} <= {path.name for path in files}
     assert not [path for path in files if CLIENT_SECRET.encode() in path.read_bytes()]
     environment = environment_of(applied, "sync-job")
@@ -83,6 +85,46 @@ def test_each_job_has_its_own_token_and_role(applied: dict[str, dict[str, Any]])
         assert f"flagedge/{job}/CLOUDFLARE_API_TOKEN" in policy
         assert f"flagedge/{other}/CLOUDFLARE_API_TOKEN" not in policy
         assert "flagedge/sync-job/CONFIDENCE_CLIENT_SECRET" in policy
+
+
+MAC_KEY = "sync-job/STATE_MAC_KEY"
+
+
+def test_a_key_for_states_is_made(variables: dict[str, Any], tmp_path: Path) -> None:
+    """Base64 of 32 random bytes goes into the secret, and stays; neither plan nor state has it."""
+    keys = []
+    for folder in (tmp_path / "one", tmp_path / "two"):
+        terraform = Terraform(".", folder)
+        terraform.apply(**variables)
+        keys += [each for secret, each in terraform.written_secrets() if secret.endswith(MAC_KEY)]
+        changed = variables | {"log_level": "debug"}
+        terraform.apply(**changed)
+        assert [each for secret, each in terraform.written_secrets() if secret.endswith(MAC_KEY)] == keys[-1:]
+        stored = [path for path in folder.rglob("*") if path.is_file() and path != terraform.written]
+        assert not [path for path in stored if keys[-1].encode() in path.read_bytes()]
+    assert [len(base64.b64decode(key, validate=True)) for key in keys] == [32, 32]
+    assert len(set(keys)) == 2
+
+
+def test_a_key_for_states_may_be_given(variables: dict[str, Any], tmp_path: Path) -> None:
+    """Also after one was made; and none is made where the secret is another's, or nobody publishes."""
+    terraform = Terraform(".", tmp_path)
+    terraform.apply(**variables)
+    given = {
+        "secret_values": variables["secret_values"] | {MAC_KEY: "given"},
+        "secret_versions": variables["secret_versions"] | {MAC_KEY: 1},
+    }
+    terraform.apply(**variables | given)
+    assert [each for secret, each in terraform.written_secrets() if secret.endswith(MAC_KEY)][1:] == ["given"]
+    arn = "arn:aws:secretsmanager:eu-central-1:123456789012:secret:mine"
+    applied = terraform.apply(**variables | {"existing_secrets": {MAC_KEY: arn}})
+    assert environment_of(applied, "sync-job")["STATE_MAC_KEY"] == arn
+    assert not [address for address in applied if MAC_KEY in address]
+    applied = terraform.apply(**variables | {"publish": "deploy", "pages": None})
+    assert not [address for address in applied if MAC_KEY in address or "resolver-state" in address]
+    environment = environment_of(applied, "sync-job")
+    assert environment["PUBLISH"] == "deploy"
+    assert not [name for name in environment if name.startswith(("PAGE_", "STATE_MAC", "RULES_"))]
 
 
 @pytest.mark.parametrize(("owner", "makes"), [("terraform", "false"), ("sync-job", "true")])
@@ -148,6 +190,13 @@ WRONG = {
     "worker_name_prefix": ("-shop", "hyphen at either end"),
     "resources_owner": ("nobody", "terraform"),
     "message_retention_s": (10, "60 seconds to 14 days"),
+    "publish": ("git", '"deploy" or "kv"'),
+    "rules_ttl_ms": (10, "100 to 3600000"),
+    "max_blast_radius": (20, "a share from 0 to 1"),
+    "pages": ({"flags": {"shop": ["a"]}}, "flags by path"),
+    "pages ": ({"flags": {}}, "flags by path"),
+    "pages  ": ({"flags": {"/": ["a"]}, "context": {"ip": "ip"}}, "sources of pages.context"),
+    "pages   ": ({"flags": {"/": ["a"]}, "context": {"staff": "access:email"}}, "need pages.access"),
     "sync": ({"timeout_s": 10}, "a deployment takes up to a minute"),
     "sync ": ({"settings": {"LEASE": "off"}}, "repeats a setting"),
     "consumer": ({"schedule_minutes": 1}, "no longer than the time to the next run"),

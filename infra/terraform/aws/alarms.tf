@@ -5,7 +5,7 @@ locals {
   metrics = {
     namespace  = "flagedge"
     dimensions = { sync-job = { worker_name = local.worker_name }, log-consumer = { queue = local.queue_name } }
-    confirmed  = ["run_unchanged", "run_deployed", "run_stepped"]
+    confirmed  = ["run_unchanged", "run_deployed", "run_published", "run_stepped"]
     backlog    = "backlog"
     rejected   = "messages_rejected"
     dead       = "dead_letters"

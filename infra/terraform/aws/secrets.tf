@@ -5,12 +5,22 @@ locals {
     sync-job     = ["CLOUDFLARE_API_TOKEN", "CONFIDENCE_CLIENT_SECRET"]
     log-consumer = ["CLOUDFLARE_API_TOKEN", "DATABASE_PASSWORD"]
   }
+  # What is asked for makes these necessary.
+  wanted_secrets = {
+    "sync-job/STATE_MAC_KEY"       = var.publish == "kv"
+    "sync-job/PAGE_ATTRIBUTE_KEYS" = local.has_signed
+  }
   secrets = setunion(
     flatten([for job in local.jobs : [for setting in local.required_secrets[job] : "${job}/${setting}"]]),
+    [for secret, is_wanted in local.wanted_secrets : secret if is_wanted],
     var.more_secrets,
     keys(var.existing_secrets),
   )
   made_secrets = setsubtract(local.secrets, keys(var.existing_secrets))
+
+  # A key that nobody has to know is made up where none is given. No number of `secret_versions` is to be this one.
+  generated_version = -1
+  generated_secrets = { for secret in local.made_secrets : secret => local.generated_version if secret == "sync-job/STATE_MAC_KEY" }
 
   # Which secret is which setting of a job. Both jobs know the client's.
   secrets_of = {
@@ -39,9 +49,10 @@ resource "aws_secretsmanager_secret" "setting" {
 }
 
 resource "aws_secretsmanager_secret_version" "setting" {
-  for_each = var.secret_versions
+  for_each = merge(local.generated_secrets, var.secret_versions)
 
-  secret_id                = aws_secretsmanager_secret.setting[each.key].id
-  secret_string_wo         = var.secret_values[each.key]
+  secret_id = aws_secretsmanager_secret.setting[each.key].id
+  # Base64 of 32 bytes; another one at each plan, of which only that of a new version is written.
+  secret_string_wo         = contains(keys(var.secret_versions), each.key) ? var.secret_values[each.key] : base64sha256("${uuid()}${uuid()}")
   secret_string_wo_version = each.value
 }

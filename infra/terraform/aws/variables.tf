@@ -77,6 +77,65 @@ variable "worker_metrics" {
   default     = false
 }
 
+variable "publish" {
+  description = "How new states reach the Worker: `deploy`, each as a version of it, or `kv`, by way of a KV namespace, with a version once an hour."
+  type        = string
+  default     = "deploy"
+
+  validation {
+    condition     = contains(["deploy", "kv"], var.publish)
+    error_message = "New states are published by \"deploy\" or \"kv\"."
+  }
+}
+
+variable "rules_ttl_ms" {
+  description = "With `publish = \"kv\"`, how often each isolate of the Worker looks for a newer state, in milliseconds."
+  type        = number
+  default     = 30000
+
+  validation {
+    condition     = var.rules_ttl_ms >= 100 && var.rules_ttl_ms <= 3600000 && floor(var.rules_ttl_ms) == var.rules_ttl_ms
+    error_message = "rules_ttl_ms is a whole number from 100 to 3600000."
+  }
+}
+
+variable "max_blast_radius" {
+  description = "A run deploys no state by itself that changes the answers to a flag for a larger share of units, 0 to 1; null for any."
+  type        = number
+  default     = null
+
+  validation {
+    condition     = var.max_blast_radius == null ? true : var.max_blast_radius >= 0 && var.max_blast_radius <= 1
+    error_message = "max_blast_radius is a share from 0 to 1."
+  }
+}
+
+variable "pages" {
+  description = "Pages that the Worker serves in front of an origin (docs/pages.md): flags by path, such as {\"/shop/*\" = [\"checkout\"]}, sources by attribute, such as {country = \"cf:country\"}. A source `signed:` wants the secret sync-job/PAGE_ATTRIBUTE_KEYS. Null for none."
+  type = object({
+    flags   = map(list(string))
+    context = optional(map(string), {})
+    origin  = optional(string, "")
+    cookie  = optional(string, "")
+    client  = optional(string, "")
+    access  = optional(object({ team = string, audience = string }))
+  })
+  default = null
+
+  validation {
+    condition     = var.pages == null ? true : length(var.pages.flags) > 0 && alltrue([for path in keys(var.pages.flags) : can(regex("^/[^*?# ]*[*]?$", path))])
+    error_message = "pages.flags has flags by path: /, /shop, or /shop/* for all that begins so."
+  }
+  validation {
+    condition     = var.pages == null ? true : alltrue([for source in values(var.pages.context) : can(regex("^((cf|cookie|header|query|signed|access):[^ :]+|path|host|visitor)$", source))])
+    error_message = "The sources of pages.context are cf:FIELD, cookie:NAME, header:NAME, query:NAME, signed:ATTRIBUTE, access:CLAIM, path, host and visitor."
+  }
+  validation {
+    condition     = var.pages == null ? true : var.pages.access != null || !anytrue([for source in values(var.pages.context) : startswith(source, "access:")])
+    error_message = "Claims of Cloudflare Access need pages.access: the team and the audience of an application."
+  }
+}
+
 variable "sync" {
   description = "How sync-job runs. `settings` are further settings by their names in the README; values may name secrets of AWS."
   type = object({

@@ -16,6 +16,7 @@ locals {
   wanted_namespaces = {
     resolver-materializations = var.sticky_assignments
     resolver-metrics          = var.worker_metrics
+    resolver-state            = var.publish == "kv"
   }
   namespaces = toset([for title, is_wanted in local.wanted_namespaces : title if is_wanted && local.is_owner])
 }

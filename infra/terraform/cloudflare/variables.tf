@@ -42,6 +42,17 @@ variable "worker_metrics" {
   default     = false
 }
 
+variable "publish" {
+  description = "How new states reach the Worker: `deploy`, or `kv`, for which there is a KV namespace."
+  type        = string
+  default     = "deploy"
+
+  validation {
+    condition     = contains(["deploy", "kv"], var.publish)
+    error_message = "New states are published by \"deploy\" or \"kv\"."
+  }
+}
+
 variable "message_retention_s" {
   description = "How long flag logs wait in the queue for a consumer, in seconds. Free plans allow 86400 only."
   type        = number

@@ -66,6 +66,8 @@ run "everything" {
     worker_name_prefix = "shop"
     sticky_assignments = true
     worker_metrics     = true
+    publish            = "kv"
+    pages              = { flags = { "/" = ["checkout"] } }
     create_api_tokens  = true
     alarm_emails       = ["on-call@example.com"]
     network            = { subnet_ids = ["subnet-1"], security_group_ids = ["sg-1"] }
