@@ -107,7 +107,9 @@ def _add_diff(commands: _Commands) -> None:
     diff.add_argument(
         "--units", type=read_count, default=0, metavar="N", help="how many units to make up (default: 5000)"
     )
-    diff.add_argument("--database", type=Path, metavar="PATH", help="a database of log-consumer, for units seen")
+    diff.add_argument(
+        "--database", default="", metavar="PATH|URL", help="a database of log-consumer, file or lake, for units seen"
+    )
     diff.add_argument("--json", action="store_true", help="print it as one JSON object")
 
 
@@ -116,7 +118,7 @@ def _add_history(commands: _Commands) -> None:
     history.set_defaults(function="history")
     history.add_argument("--flag", default="", help="of this flag alone, with or without flags/")
     history.add_argument(
-        "--database", type=Path, metavar="PATH", help="a database of log-consumer (default: the archive)"
+        "--database", default="", metavar="PATH|URL", help="one of log-consumer, file or lake (default: the archive)"
     )
     history.add_argument("--last", type=read_count, default=20, metavar="N", help="how many records (default: 20)")
     history.add_argument("--json", action="store_true", help="print them as one JSON list")

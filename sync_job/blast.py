@@ -30,6 +30,7 @@ from sync_job.evaluate import evaluate_flags
 from sync_job.materializations import Materializations
 from sync_job.plan import Credential, EvaluablePlan, load_plan
 from sync_job.targets import TargetReader
+from sync_job.units import SeenUnit
 from sync_job.words import listed, short
 
 UNIT_COUNT = 5000
@@ -104,9 +105,9 @@ def measure_impact(old: DecodedState, new: DecodedState, *, unit_count: int = 0)
 
 
 def measure_seen_impact(
-    old: DecodedState, new: DecodedState, seen: Mapping[str, Iterable[tuple[str, str, str]]]
+    old: DecodedState, new: DecodedState, seen: Mapping[str, Iterable[SeenUnit]]
 ) -> tuple[FlagImpact, ...]:
-    """As `measure_impact`, for units that were seen: by flag (credential, targeting key selector, targeting key)."""
+    """As `measure_impact`, for units that were seen, by flag."""
     comparison = _Comparison(old, new)
     found = []
     for flag in changed_flags(old, new) & seen.keys():

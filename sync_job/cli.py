@@ -31,6 +31,7 @@ from sync_job.settings import (
 from sync_job.workers_api import WorkersApi, open_api
 
 if TYPE_CHECKING:
+    from sync_job.database import Database
     from sync_job.decode import DecodedState
 
 
@@ -105,8 +106,16 @@ def _diff(options: argparse.Namespace) -> None:
     from sync_job.compare import compare  # noqa: PLC0415
 
     old, new = _read_named(options.old, is_live=True), _read_named(options.new, is_live=False)
-    comparison = compare(old, new, unit_count=options.units, database=options.database)
+    database = _name_database(options)
+    seen = database.read_seen_units() if database else None
+    comparison = compare(old, new, unit_count=options.units, seen=seen)
     print(json.dumps(comparison.to_json()) if options.json else comparison.to_text())
+
+
+def _name_database(options: argparse.Namespace) -> Database | None:
+    from sync_job.database import Database  # noqa: PLC0415
+
+    return Database(options.database, os.environ) if options.database else None
 
 
 def _read_named(name: str, *, is_live: bool) -> tuple[str, DecodedState]:
@@ -128,11 +137,11 @@ def _history(options: argparse.Namespace) -> None:
     from sync_job.history import format_history, read_history  # noqa: PLC0415
     from sync_job.recorder import open_records  # noqa: PLC0415
 
-    store = None
-    if options.database is None:
+    database, store = _name_database(options), None
+    if database is None:
         with _open_account() as (settings, api):
             store = open_records(settings, api)
-    records = read_history(database=options.database, store=store, flag=options.flag, last=options.last)
+    records = read_history(database=database, store=store, flag=options.flag, last=options.last)
     print(json.dumps(records) if options.json else format_history(records))
 
 

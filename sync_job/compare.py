@@ -2,16 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 from sync_job.blast import FlagImpact, measure_impact, measure_seen_impact
 from sync_job.change import Change, format_changes
-from sync_job.database import read_seen_units
 from sync_job.decode import DecodedState
 from sync_job.diff import diff_states
+from sync_job.units import SeenUnit
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,16 +44,20 @@ class Comparison:
 
 
 def compare(
-    old: tuple[str, DecodedState], new: tuple[str, DecodedState], *, unit_count: int = 0, database: Path | None = None
+    old: tuple[str, DecodedState],
+    new: tuple[str, DecodedState],
+    *,
+    unit_count: int = 0,
+    seen: Mapping[str, Iterable[SeenUnit]] | None = None,
 ) -> Comparison:
-    """Compare two states, each with its entity tag. Raises LocalError for a database that cannot be read."""
+    """Compare two states, each with its entity tag; `seen` are units by the flag that they were exposed to."""
     states = old[1], new[1]
     return Comparison(
         old[0],
         new[0],
         diff_states(*(each.resolver_state for each in states)),
         measure_impact(*states, unit_count=unit_count),
-        None if database is None else measure_seen_impact(*states, read_seen_units(database)),
+        None if seen is None else measure_seen_impact(*states, seen),
     )
 
 

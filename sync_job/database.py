@@ -1,105 +1,140 @@
-"""What log_consumer has landed in DuckDB, read only: units that flags were exposed to, and deployment records.
+"""What log_consumer has landed: units that flags were exposed to, and deployment records.
 
-DuckDB is imported when it is asked for: no run needs it.
+Asked by the consumer's own command, `log-consumer sql`, in a process of its own: it knows what DATABASE can name, a
+file or a lake, how either is opened, and what to say where that fails.
 """
 
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
-from pathlib import Path
+import shutil
+import subprocess
+import sysconfig
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from typing import Any
 
-from flagedge.errors import LocalError
+from flagedge.errors import FlagedgeError, LocalError, SettingsError
+from sync_job.units import SeenUnit
 
 SEEN_UNITS_MAX = 20_000
 """Per flag; drawn by their hash, so that the same ones come again."""
-_HASHED = "select count(*) from duckdb_tables() where table_name = 'hash_keys' and estimated_size > 0"
+_COMMAND = "log-consumer"
 _SEEN_UNITS = """
-    select flag, client_credential, coalesce(targeting_key_selector, ''), targeting_key
+    select
+        flag,
+        client_credential as credential,
+        coalesce(targeting_key_selector, '') as selector,
+        list(targeting_key order by targeting_key) as targeting_keys,
+        (select count(*) from hash_keys) as hash_key_count
     from (
-        select distinct flag, client_credential, targeting_key_selector, targeting_key
-        from exposures
-        where targeting_key is not null
+        from (
+            select distinct flag, client_credential, targeting_key_selector, targeting_key
+            from exposures
+            where targeting_key is not null
+        )
+        qualify row_number() over (partition by flag order by md5(targeting_key), targeting_key_selector) <= {units_max}
     )
-    qualify row_number() over (partition by flag order by md5(targeting_key), targeting_key_selector) <= ?
-    order by all
+    group by all
+    order by flag, credential, selector
 """
-_DEPLOYMENTS = """
-    select * from deployments
-    where ? is null or record_id in (select record_id from flag_changes where flag = ? or flag = '')
+_RECORDS = """
+    with
+        changes as (from flag_changes where {flag} = '' or flag in ({flag}, '')),
+        records as (
+            from deployments
+            where {flag} = '' or record_id in (select record_id from changes)
+            order by finished_at desc, record_id
+            limit {last}
+        )
+    select
+        records.*,
+        (
+            select list({{
+                flag: flag, rule: coalesce(rule, ''), field: field, change: change,
+                old: old_value, new: new_value, text: text
+            }})
+            from changes
+            where changes.record_id = records.record_id
+        ) as changes
+    from records
     order by finished_at desc, record_id
-    limit ?
-"""
-_CHANGES = """
-    select record_id, flag, coalesce(rule, ''), field, change, old_value, new_value, text
-    from flag_changes
-    where list_contains(?, record_id) and (? is null or flag = ? or flag = '')
 """
 
 
-def read_seen_units(database: Path) -> dict[str, list[tuple[str, str, str]]]:
-    """By flag: client credential, targeting key selector and targeting key of the units that were given it.
+@dataclass(frozen=True, slots=True)
+class Database:
+    """A database of log_consumer: `name` is as in its setting DATABASE, its other settings are in `variables`."""
 
-    Raises LocalError also where units were hashed: no rule can be asked for what a unit was.
-    """
-    seen: dict[str, list[tuple[str, str, str]]] = {}
-    with _open(database) as connection:
-        if connection.execute(_HASHED).fetchone() != (0,):
-            raise LocalError(
-                f"the database {database} holds hashes of units, and rules ask for the units themselves",
-                hint="Leave --database out: made-up units are asked for in any case",
-            )
-        for flag, *unit in connection.execute(_SEEN_UNITS, [SEEN_UNITS_MAX]).fetchall():
-            seen.setdefault(flag, []).append(tuple(unit))
-    return seen
+    name: str
+    variables: Mapping[str, str] = field(repr=False)
 
+    def read_seen_units(self, *, units_max: int = SEEN_UNITS_MAX) -> dict[str, list[SeenUnit]]:
+        """By flag, the units that were given it.
 
-def read_records(database: Path, *, flag: str, last: int) -> list[dict[str, Any]]:
-    """The last records, the newest first, each with its changes; of one flag (a full name) where that is given."""
-    with _open(database) as connection:
-        named = flag or None
-        records = [_plain(row) for row in _rows(connection, _DEPLOYMENTS, [named, named, last])]
-        ids = [record["record_id"] for record in records]
-        changes: dict[str, list[dict[str, Any]]] = {}
-        for record_id, *change in connection.execute(_CHANGES, [ids, named, named]).fetchall():
-            names = ("flag", "rule", "field", "change", "old", "new", "text")
-            told = dict(zip(names, change, strict=True))
-            changes.setdefault(record_id, []).append(told | {each: _json(told[each]) for each in ("old", "new")})
-    return [record | {"changes": changes.get(record["record_id"], [])} for record in records]
+        Raises FlagedgeError also where units were hashed: no rule can be asked for what a unit was.
+        """
+        seen: dict[str, list[SeenUnit]] = {}
+        for row in self._ask(_SEEN_UNITS.format(units_max=units_max)):
+            if row["hash_key_count"]:
+                raise LocalError(
+                    "the database holds hashes of units, and rules ask for the units themselves",
+                    hint="Leave --database out: made-up units are asked for in any case",
+                )
+            units = [SeenUnit(row["credential"], row["selector"], key) for key in row["targeting_keys"]]
+            seen.setdefault(row["flag"], []).extend(units)
+        return seen
 
+    def read_records(self, *, flag: str, last: int) -> list[dict[str, Any]]:
+        """The last records, the newest first, each with its changes; of one flag (a full name) where that is given."""
+        return [_plain(row) for row in self._ask(_RECORDS.format(flag=_quote(flag), last=last))]
 
-@contextmanager
-def _open(path: Path) -> Iterator[Any]:
-    """Raises LocalError, naming the file, for what cannot be opened or is no database of log_consumer."""
-    import duckdb  # noqa: PLC0415 (slow to import)
-
-    if not path.exists():
-        raise LocalError(f"there is no database {path}", hint="Check --database; `log-consumer drain` makes one")
-    try:
-        with duckdb.connect(path, read_only=True) as connection:
-            yield connection
-    except duckdb.Error as error:
-        said = str(error).partition("\n")[0]
-        hint = "Is it a database of log-consumer, and does no other process write to it now?"
-        raise LocalError(f"the database {path} cannot be read: {said}", hint=hint) from error
+    def _ask(self, sql: str) -> list[dict[str, Any]]:
+        """Rows by column. Raises SettingsError or LocalError with what log-consumer said."""
+        command = [_find_command(), "sql", sql, "--format", "json"]
+        variables = {**self.variables, "DATABASE": self.name}
+        done = subprocess.run(command, env=variables, capture_output=True, encoding="utf-8", check=False)  # noqa: S603
+        if done.returncode != 0:
+            raise _failure(done.returncode, done.stderr)
+        rows: list[dict[str, Any]] = json.loads(done.stdout)
+        return rows
 
 
-def _rows(connection: Any, statement: str, values: Sequence[Any]) -> Iterator[dict[str, Any]]:
-    found = connection.execute(statement, values)
-    names = [column[0] for column in found.description]
-    for row in found.fetchall():
-        yield dict(zip(names, row, strict=True))
+def _find_command() -> str:
+    found = shutil.which(_COMMAND, path=sysconfig.get_path("scripts")) or shutil.which(_COMMAND)
+    if found is None:
+        raise LocalError(
+            f"--database is read by {_COMMAND}, which is not installed here",
+            hint="Install flagedge with its commands, or leave --database out",
+        )
+    return found
 
 
-def _plain(row: dict[str, Any]) -> dict[str, Any]:
+def _failure(exit_code: int, stderr: str) -> FlagedgeError:
+    """The command's error as ours."""
+    lines = [line.removeprefix("error: ") for line in stderr.splitlines() if line.startswith("error: ")]
+    if not lines:
+        return LocalError(
+            f"--database: {_COMMAND} ended with exit code {exit_code}",
+            hint=f"Try `{_COMMAND} sql 'from deployments'` with DATABASE set to it",
+        )
+    if exit_code == SettingsError.exit_code:
+        return SettingsError([f"--database: {lines[-1].removeprefix('wrong settings: ')}"])
+    return LocalError(f"--database: {lines[-1]}")
+
+
+def _plain(row: Mapping[str, Any]) -> dict[str, Any]:
     """Times as ISO 8601 in UTC, JSON as what it says, null as ""."""
-    plain = {key: f"{value.isoformat()}Z" if hasattr(value, "isoformat") else value for key, value in row.items()}
-    return {key: "" if value is None else value for key, value in plain.items()} | {
-        "timings_ms": _json(row.get("timings_ms")) or {}
-    }
+    changes = [dict(change) | {name: _json(change[name]) for name in ("old", "new")} for change in row["changes"] or ()]
+    plain = {key: "" if value is None else value for key, value in row.items()}
+    times = {key: f"{value}Z" for key, value in plain.items() if key.endswith("_at") and value}
+    return plain | times | {"timings_ms": _json(row["timings_ms"]) or {}, "changes": changes}
 
 
 def _json(text: str | None) -> Any:
     return None if text is None else json.loads(text)
+
+
+def _quote(text: str) -> str:
+    """Text as a string literal of SQL."""
+    return "'" + text.replace("'", "''") + "'"

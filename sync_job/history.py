@@ -8,26 +8,25 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import asdict
 from datetime import UTC, datetime
-from pathlib import Path
 from typing import Any
 
 from flagedge.errors import LocalError
 from sync_job.archive_store import Store
-from sync_job.database import read_records
+from sync_job.database import Database
 from sync_job.recorder import read_archived_records
 from sync_job.records import Record
 
 _FLAGS = "flags/"
 
 
-def read_history(*, database: Path | None, store: Store | None, flag: str, last: int) -> list[dict[str, Any]]:
+def read_history(*, database: Database | None, store: Store | None, flag: str, last: int) -> list[dict[str, Any]]:
     """The last records, the newest first, as plain data; where a flag is named (`flags/` may be left off), those of it.
 
-    Raises LocalError where there is neither database nor store, ArchiveError for a store that cannot be used.
+    Raises FlagedgeError where there is neither database nor store, or what there is cannot be read.
     """
     flag = flag if not flag or flag.startswith(_FLAGS) else _FLAGS + flag
     if database is not None:
-        return read_records(database, flag=flag, last=last)
+        return database.read_records(flag=flag, last=last)
     if store is None:
         raise LocalError(
             "there is nothing to read records from",

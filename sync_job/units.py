@@ -8,13 +8,21 @@ from __future__ import annotations
 import struct
 from bisect import bisect_right
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 UNIT_MAX_BYTES = 100
 POPULATION_BUCKETS = 1_000_000
 _MASK = 0xFFFF_FFFF_FFFF_FFFF
 _C1 = 0x87C3_7B91_1142_53D5
 _C2 = 0x4CF5_AD43_2745_937F
+
+
+class SeenUnit(NamedTuple):
+    """A unit that was given a flag: to whom, and where in its context it was found ("" where it always is)."""
+
+    credential: str
+    selector: str
+    targeting_key: str
 
 
 class UnitError(ValueError):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -21,6 +22,7 @@ from flagedge.settings import Secret
 from log_consumer.cli import main as log_consumer
 from sync_job import gate as gate_module
 from sync_job import prepare
+from sync_job.database import Database
 from sync_job.gate import Gate, GateError
 from sync_job.handler import handler
 from sync_job.history import read_history
@@ -388,12 +390,13 @@ def test_history_out_of_database_and_archive(live: Sync, tmp_path: Path) -> None
     live.run()
     database = tmp_path / "exposures.duckdb"
     drain(live, database)
-    landed = read_history(database=database, store=None, flag="", last=9)
+    landed_in = Database(str(database), os.environ)
+    landed = read_history(database=landed_in, store=None, flag="", last=9)
     assert [len(record["changes"]) for record in landed] == [4, 8]
     code, out, _ = live.command("history", "--json", "--flag", "checkout-layout")
     archived = json.loads(out)
     assert code == 0
-    of_flag = read_history(database=database, store=None, flag="checkout-layout", last=9)
+    of_flag = read_history(database=landed_in, store=None, flag="checkout-layout", last=9)
     keys = ("record_id", "state_etag", "outcome", "previous_state_etag", "version_id", "timings_ms", "trigger")
     assert [[record[key] for key in keys] for record in archived] == [
         [record[key] for key in keys] for record in of_flag
@@ -459,7 +462,7 @@ def test_diff_of_what_is_live_and_what_comes(live: Sync, tmp_path: Path) -> None
     ("arguments", "says"),
     [
         (("history", "--database", "missing.duckdb"), "there is no database missing.duckdb"),
-        (("history", "--database", __file__), "cannot be read"),
+        (("history", "--database", __file__), "cannot open"),
         (("diff", "--from", "unknown"), "has no state unknown"),
     ],
 )
