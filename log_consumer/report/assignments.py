@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterable
-from datetime import datetime
+from datetime import datetime, timedelta
 from typing import Any
 
 from log_consumer.report.gather import Experiment, Row
@@ -41,17 +41,18 @@ class Assignments:
             for series in shown
         ]
 
-    def total_points(self, rows: Iterable[Row]) -> list[dict[str, Any]]:
-        """Units of every series until every moment; where nothing came they are what they were."""
+    def total_points(self, rows: Iterable[Row], step: timedelta) -> list[dict[str, Any]]:
+        """Units of every series at every moment, from the beginning of the first step to the end of the last."""
         by_time, shown = self._arrange(rows)
         totals: dict[int, int] = {}
         for found in by_time.values():
             for series, row in found.items():
                 totals.setdefault(series, row["cumulative_unit_count"] - row["new_unit_count"])
-        points = []
-        for at, found in by_time.items():
-            totals |= {series: row["cumulative_unit_count"] for series, row in found.items()}
+        points, at = [], min(by_time, default=None)
+        while at is not None:
             points += [{"at": at, "series": series, "count": totals[series]} for series in shown]
+            totals |= {series: row["cumulative_unit_count"] for series, row in by_time.get(at, {}).items()}
+            at = at + step if at <= max(by_time) else None
         return points
 
     def series(self, row: Row) -> int:

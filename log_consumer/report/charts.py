@@ -29,6 +29,10 @@ NAME_MAX = 60
 DASHES = ([1, 0], [7, 3], [2, 3], [9, 3, 2, 3], [4, 2], [1, 2], [12, 3], [6, 2, 1, 2])
 # As many as page.css has; what comes after them begins again, with the same dashes.
 COLOURS = [f"var(--s{number})" for number in range(1, len(DASHES) + 1)]
+# What is longer is marked by days alone. At midnight an hour is its day.
+SHORT_DAYS = 4
+DAYS_LABEL = "utcFormat(datum.value, '%-d %b')"
+HOURS_LABEL = "utcFormat(datum.value, utchours(datum.value) + utcminutes(datum.value) ? '%H:%M' : '%-d %b')"
 INK, SOFT, LINE, PAPER, ALARM = "var(--ink)", "var(--soft)", "var(--line)", "var(--paper)", "var(--alarm)"
 CONFIG: Spec = {
     "aria": False,
@@ -40,19 +44,17 @@ CONFIG: Spec = {
         "domain": False, "ticks": False, "gridColor": LINE, "labelColor": SOFT, "labelFontSize": 12, "labelPadding": 7,
         "title": None, "labelFlush": False,
     },
-    "axisX": {"grid": False, "domain": True, "domainColor": LINE, "labelOverlap": "greedy", "labelSeparation": 12},
+    "axisX": {"grid": False, "domain": True, "domainColor": LINE, "labelOverlap": "greedy", "labelSeparation": 30},
     "axisY": {"tickCount": 4, "labelExpr": "format(datum.value, '~s')"},
     "text": {"fontSize": 12, "fill": SOFT},
 }  # fmt: skip
 
 
 def draw_exposures(points: Points, *, step: timedelta, epochs: Epochs) -> Html | None:
-    """Stacked steps. Points: at, series, count; every series at every moment."""
+    """Stacked steps. Points: at, series, count; every series at every moment that has points, 0 at the others."""
     if not points:
         return None
-    last = max(point["at"] for point in points)
-    # A step ends where the next begins.
-    closed = [*points, *({**point, "at": last + step} for point in points if point["at"] == last)]
+    closed = _close(points, step, count=0)
     area = {
         "mark": {"type": "area", "interpolate": "step-after", "stroke": PAPER, "strokeWidth": 1},
         "encoding": {
@@ -66,12 +68,11 @@ def draw_exposures(points: Points, *, step: timedelta, epochs: Epochs) -> Html |
 
 
 def draw_units(points: Points, *, step: timedelta, epochs: Epochs) -> Html | None:
-    """Lines that only rise. Points: at, series, count; every series at every moment, as it is a step after `at`."""
+    """Lines that only rise. Points: at, series, count; every series at every moment, as it is by then."""
     if not points:
         return None
-    points = [{**point, "at": point["at"] + step} for point in points]
     line = {
-        "mark": {"type": "line", "strokeWidth": 2, "point": len({point["at"] for point in points}) == 1},
+        "mark": {"type": "line", "strokeWidth": 2},
         "encoding": {
             "x": _time_axis(points, step),
             "y": {"field": "count", "type": "quantitative"},
@@ -165,18 +166,21 @@ def draw_p_values(points: Points, *, alpha: float, epochs: Epochs) -> Html | Non
     return _draw({"data": {"values": _with_times(kept)}, "layer": layers})
 
 
-def draw_delivery(points: Points) -> Html | None:
-    """What was sent as steps, and a triangle at every hour of which something is missing. Points: at, sent, missing."""
+def draw_delivery(points: Points, *, step: timedelta) -> Html | None:
+    """What was sent as steps, and a triangle at every step of which something is missing. Points: at, sent, missing."""
     if not points:
         return None
-    x = _time_axis(points, timedelta(hours=1))
+    x = _time_axis(points, step)
+    closed = _close(points, step, sent=0, missing=0)
+    half = timedelta(microseconds=step / timedelta(microseconds=2))
+    middles = [{**point, "at": point["at"] + half} for point in points if point["missing"] > 0]
     layers = [
         {
             "mark": {"type": "area", "interpolate": "step-after", "color": COLOURS[0], "opacity": 0.75},
             "encoding": {"x": x, "y": {"field": "sent", "type": "quantitative"}},
         },
         {
-            "transform": [{"filter": {"field": "missing", "gt": 0}}],
+            "data": {"values": _with_times(middles)},
             "mark": {
                 "type": "point", "shape": "triangle-down", "filled": True, "size": 90, "color": ALARM, "opacity": 1,
                 "yOffset": -6,
@@ -184,7 +188,7 @@ def draw_delivery(points: Points) -> Html | None:
             "encoding": {"x": x, "y": {"field": "sent", "type": "quantitative"}},
         },
     ]  # fmt: skip
-    return _draw({"data": {"values": _with_times(points)}, "layer": layers}, width=2 * WIDTH, height=160)
+    return _draw({"data": {"values": _with_times(closed)}, "layer": layers})
 
 
 def _place_of(series: int) -> str:
@@ -220,10 +224,15 @@ def _mark_epochs(epochs: Epochs) -> list[Spec]:
 
 def _time_axis(points: Points, step: timedelta) -> Spec:
     times = [point["at"] for point in points]
-    is_short = max(times) - min(times) < timedelta(days=4) and step < timedelta(days=1)
+    day_count = (max(times) - min(times)) / timedelta(days=1)
+    is_short = day_count < SHORT_DAYS and step < timedelta(days=1)
     return {
         "field": "at", "type": "temporal", "scale": {"type": "utc"},
-        "axis": {"format": "%-d %b %H:%M" if is_short else "%-d %b", "tickCount": 5 if is_short else 6},
+        "axis": {
+            "labelExpr": HOURS_LABEL if is_short else DAYS_LABEL,
+            # A day has one name, so it has one mark.
+            "tickCount": 6 if is_short else max(1, min(6, round(day_count))),
+        },
     }  # fmt: skip
 
 
@@ -235,6 +244,18 @@ def _by_series(points: Points, looks: Sequence[Any]) -> Spec:
 
 def _with_times(points: Points) -> list[dict[str, Any]]:
     return [{**point, "at": int(point["at"].replace(tzinfo=UTC).timestamp() * 1000)} for point in points]
+
+
+def _close(points: Points, step: timedelta, **nothing: int) -> list[dict[str, Any]]:
+    """For steps: what a moment without points has instead, and the end of the last step, where the next would begin."""
+    by_time: dict[datetime, list[dict[str, Any]]] = {}
+    for point in points:
+        by_time.setdefault(point["at"], []).append(point)
+    first, last = min(by_time), max(by_time)
+    blank = [{**point, **nothing} for point in by_time[first]]
+    moments = (first + number * step for number in range((last - first) // step + 1))
+    filled = [{**point, "at": at} for at in moments for point in by_time.get(at, blank)]
+    return [*filled, *({**point, "at": last + step} for point in by_time[last])]
 
 
 def _thin(points: Points) -> Points:

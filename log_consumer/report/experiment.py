@@ -8,7 +8,7 @@ from log_consumer.report.gather import Experiment
 from log_consumer.report.markup import Html, tag
 from log_consumer.report.pieces import write_badge, write_legend, write_name
 from log_consumer.report.subject import Subject
-from log_consumer.report.wording import shorten_flag, show_count, show_day, show_p
+from log_consumer.report.wording import shorten_flag, shorten_rule, show_count, show_day, show_p
 
 
 def write_experiment(experiment: Experiment, *, anchor: str, alpha: float) -> Html:
@@ -28,7 +28,7 @@ def write_experiment(experiment: Experiment, *, anchor: str, alpha: float) -> Ht
 
 
 def _write_head(subject: Subject, anchor: str) -> Html:
-    health = subject.experiment.health
+    flag, rule, health = subject.experiment.flag, subject.experiment.rule, subject.experiment.health
     facts = [
         ("Units", show_count(health["unit_count"])),
         ("p-value", show_p(health["p_value"])),
@@ -38,8 +38,9 @@ def _write_head(subject: Subject, anchor: str) -> Html:
     ]
     return tag(
         "header",
-        tag("p", write_name(shorten_flag(subject.experiment.flag)), class_="flag"),
-        tag("h2", write_name(subject.name), id=f"{anchor}-name"),
-        tag("p", write_badge(health["verdict"]), " ", tag("span", health["reason"], class_="reason")),
+        tag("p", tag("a", "↑ All experiments", href="#overview"), class_="up"),
+        tag("h2", write_name(shorten_flag(flag)), id=f"{anchor}-name"),
+        tag("p", "rule ", write_name(shorten_rule(rule, flag)), class_="rule"),
+        tag("p", write_badge(health["verdict"]), " ", tag("span", health["reason"], class_="reason"), class_="verdict"),
         tag("dl", *(tag("div", tag("dt", term), tag("dd", value)) for term, value in facts), class_="facts"),
     )

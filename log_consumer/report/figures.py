@@ -2,18 +2,14 @@
 
 from __future__ import annotations
 
-from datetime import timedelta
-
 from log_consumer.report import charts
-from log_consumer.report.gather import Row
+from log_consumer.report.gather import GRAINS, STEPS, Row
 from log_consumer.report.markup import Html, tag
 from log_consumer.report.pieces import write_figure, write_numbers
 from log_consumer.report.subject import Subject
 from log_consumer.report.tables import number, time, words, write_table
 from log_consumer.report.wording import show_count, show_p, show_points, show_share
 
-STEPS = {"hour": timedelta(hours=1), "day": timedelta(days=1)}
-GRAINS = {"hour": "an hour", "day": "a day"}
 BOUNDS = {"low": "low_share", "deviation": "observed_share", "high": "high_share"}
 
 
@@ -33,7 +29,7 @@ def _exposures(subject: Subject) -> Html:
     ]
     return write_figure(
         "Exposures over time",
-        f"Applied flags {GRAINS[subject.experiment.grain]}, by assignment.",
+        f"Applied flags {GRAINS[subject.experiment.grain]}, by assignment; the first of the legend is on top.",
         charts.draw_exposures(points, step=STEPS[subject.experiment.grain], epochs=subject.changes),
         write_numbers(write_table(f"Exposures over time, {subject.name}", columns, rows), about),
         subject.write_sql("exposures", about),
@@ -43,7 +39,7 @@ def _exposures(subject: Subject) -> Html:
 
 def _units(subject: Subject) -> Html:
     rows, about = subject.rows("units"), "cumulative units"
-    points = subject.assignments.total_points(rows)
+    points = subject.assignments.total_points(rows, STEPS[subject.experiment.grain])
     last = {point["series"]: point["count"] for point in points}
     said = ", ".join(f"{subject.assignments.names[series]} {show_count(count)}" for series, count in last.items())
     columns = [

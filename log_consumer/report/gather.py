@@ -17,6 +17,8 @@ from log_consumer.report.markup import SIGNS
 Row = dict[str, Any]
 # A longer experiment is drawn by days.
 HOURS_MAX = timedelta(days=4)
+STEPS = {"hour": timedelta(hours=1), "day": timedelta(days=1)}
+GRAINS = {"hour": "an hour", "day": "a day"}
 # What a page shows as a sign would be copied as one, and a zero byte ends a statement.
 _UNSHOWN = frozenset(map(chr, SIGNS))
 _SPLIT = re.compile(f"([{re.escape(''.join(sorted(_UNSHOWN)))}])")
@@ -80,11 +82,16 @@ def gather_experiment(
     """All answers about one rule; what is drawn over time begins with `since`. Raises duckdb.Error."""
     first_at, last_at = health["first_at"], health["last_at"]
     begins = max(filter(None, (since, first_at)), default=None)
-    grain = "hour" if begins is None or last_at - begins <= HOURS_MAX else "day"
+    grain = choose_grain(begins, last_at)
     if begins and grain == "day":
         begins = begins.replace(hour=0, minute=0, second=0, microsecond=0)
     values = {"rule": str(health["rule"]), "grain": grain, "since": begins or now}
     return Experiment(health, grain, begins, {name: ask(connection, name, **values) for name in QUESTIONS})
+
+
+def choose_grain(begins: datetime | None, until: datetime) -> str:
+    """What is drawn from then until then has a point for each hour, or each day."""
+    return "hour" if begins is None or until - begins <= HOURS_MAX else "day"
 
 
 def select_experiments(rows: Sequence[Row], *, rule: str | None, since: datetime | None) -> list[Row]:

@@ -6,7 +6,7 @@ from collections import Counter
 from collections.abc import Sequence
 
 from log_consumer.report import charts
-from log_consumer.report.gather import Answer, Experiment, Row
+from log_consumer.report.gather import GRAINS, STEPS, Answer, Experiment, Row
 from log_consumer.report.markup import Html, tag
 from log_consumer.report.pieces import write_badge, write_figure, write_name, write_numbers, write_sql
 from log_consumer.report.tables import Column, number, time, words, write_table
@@ -37,13 +37,14 @@ def write_overview(experiments: Sequence[Experiment], answer: Answer) -> Html:
     )
 
 
-def write_delivery(delivery: Answer, checks: Answer) -> Html:
-    """Whether all messages of the log arrived."""
+def write_delivery(delivery: Answer, checks: Answer, *, grain: str) -> Html:
+    """Whether all messages of the log arrived; rows of `delivery` are hours or days, as `grain` says."""
     points = [
-        {"at": row["hour"], "sent": row["expected_count"], "missing": row["missing_count"]} for row in delivery.rows
+        {"at": row["starts_at"], "sent": row["expected_count"], "missing": row["missing_count"]}
+        for row in delivery.rows
     ]
     columns = [
-        time("Hour (UTC)", "hour"),
+        time("From (UTC)", "starts_at"),
         number("Sent", "expected_count", show_count),
         number("Landed", "landed_count", show_count),
         number("Missing", "missing_count", show_count),
@@ -52,11 +53,12 @@ def write_delivery(delivery: Answer, checks: Answer) -> Html:
         number("Unconfirmed", "unconfirmed_count", show_count),
     ]
     sent, missing = (show_count(sum(row[key] for row in delivery.rows)) for key in ("expected_count", "missing_count"))
+    title = f"Messages {GRAINS[grain]}"
     figure = write_figure(
-        "Messages an hour",
-        "Messages that the Worker sent. A triangle marks an hour of which some never arrived.",
-        charts.draw_delivery(points),
-        write_numbers(write_table("Messages an hour", columns, delivery.rows), "delivery"),
+        title,
+        f"What the Worker sent. A triangle marks {GRAINS[grain]} of which some never arrived.",
+        charts.draw_delivery(points, step=STEPS[grain]),
+        write_numbers(write_table(title, columns, delivery.rows), "delivery"),
         write_sql(delivery, "delivery"),
         alternative=f"{sent} messages were sent, {missing} of them are missing.",
     )
@@ -68,9 +70,14 @@ def write_delivery(delivery: Answer, checks: Answer) -> Html:
     return tag(
         "section",
         tag("h2", "The log", id="log"),
-        write_table("Checks of the log", found, checks.rows),
-        write_sql(checks, "the checks of the log"),
-        tag("div", figure, class_="figures wide"),
+        tag(
+            "div",
+            tag(
+                "div", write_table("Checks of the log", found, checks.rows), write_sql(checks, "the checks of the log")
+            ),
+            figure,
+            class_="figures",
+        ),
         aria_labelledby="log",
         class_="log",
     )
@@ -82,8 +89,8 @@ def anchor_of(number: int) -> str:
 
 
 def _write_link(row: Row, anchor: str) -> list[Html]:
-    link = tag("a", write_name(shorten_rule(row["rule"], row["flag"])), href=f"#{anchor}")
-    return [link, tag("span", write_name(shorten_flag(row["flag"])), class_="flag")]
+    link = tag("a", write_name(shorten_flag(row["flag"])), href=f"#{anchor}")
+    return [link, tag("span", "rule ", write_name(shorten_rule(row["rule"], row["flag"])), class_="rule")]
 
 
 def _write_tally(verdicts: Sequence[str]) -> Html:

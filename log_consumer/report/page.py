@@ -20,10 +20,10 @@ TITLE = "Experiment health"
 
 
 def write_page(
-    experiments: Sequence[Experiment], *, overview: Answer, delivery: Answer, checks: Answer, alpha: float,
+    experiments: Sequence[Experiment], *, overview: Answer, delivery: Answer, grain: str, checks: Answer, alpha: float,
     now: datetime, since: datetime | None,
 ) -> str:  # fmt: skip
-    """The HTML. Experiments are in the order of the overview; `alpha` is the p-value of an alarm."""
+    """The HTML. Experiments in the order of the overview; `alpha` is the p-value of an alarm, `grain` delivery's."""
     sections = [
         write_experiment(each, anchor=anchor_of(number), alpha=alpha) for number, each in enumerate(experiments, 1)
     ]
@@ -33,7 +33,7 @@ def write_page(
         tag("header", tag("h1", TITLE), tag("p", told, class_="told"), id="top"),
         write_overview(experiments, overview),
         *sections,
-        write_delivery(delivery, checks),
+        write_delivery(delivery, checks, grain=grain),
     )
     foot = tag("footer", tag("p", f"flagedge {__version__}. All times are UTC. The page names no unit."))
     status = tag("p", id="status", role="status", class_="unseen")

@@ -11,7 +11,7 @@ from log_consumer.report.gather import Experiment, Row
 from log_consumer.report.markup import Html
 from log_consumer.report.pieces import write_name, write_sql
 from log_consumer.report.tables import Column
-from log_consumer.report.wording import name_assignment, shorten_rule
+from log_consumer.report.wording import name_assignment, shorten_flag, shorten_rule
 
 
 @dataclass(frozen=True)
@@ -23,7 +23,9 @@ class Subject:
 
     @property
     def name(self) -> str:
-        return shorten_rule(self.experiment.rule, self.experiment.flag)
+        """For captions and those who do not see where they are; a flag may have several experiments."""
+        flag, rule = self.experiment.flag, self.experiment.rule
+        return f"{shorten_flag(flag)}, rule {shorten_rule(rule, flag)}"
 
     @cached_property
     def assignments(self) -> Assignments:

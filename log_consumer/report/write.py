@@ -13,7 +13,7 @@ import duckdb
 from flagedge.errors import LocalError, SettingsError
 from log_consumer.databases import Database
 from log_consumer.engine import translate_errors
-from log_consumer.report.gather import ask, gather_experiment, select_experiments
+from log_consumer.report.gather import ask, choose_grain, gather_experiment, select_experiments
 from log_consumer.report.page import write_page
 from log_consumer.report.snapshot import take_snapshot
 from log_consumer.rewrite import sync_path
@@ -53,11 +53,12 @@ def report(
         rows = select_experiments(overview.rows, rule=rule, since=since)
         experiments = [gather_experiment(connection, row, since=since, now=now) for row in rows]
         begins = min(filter(None, (each.since for each in experiments)), default=now)
-        delivery = ask(connection, "delivery", since=begins)
+        grain = choose_grain(begins, now)
+        delivery = ask(connection, "delivery", since=begins, grain=grain)
         checks = ask(connection, "overall_checks")
         alpha = _read_alpha(connection)
     text = write_page(
-        experiments, overview=overview, delivery=delivery, checks=checks, alpha=alpha, now=now, since=since
+        experiments, overview=overview, delivery=delivery, grain=grain, checks=checks, alpha=alpha, now=now, since=since
     )
     _write(Path(out), text)
     verdicts: dict[str, int] = {}

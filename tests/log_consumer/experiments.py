@@ -1,7 +1,7 @@
 """Experiments with a known truth, made in the tables as a drain would leave them; a defect is planted or is not.
 
-Units come over two weeks, one exposure each unless told otherwise. Everything is drawn from hashes of the unit's number
-and a seed, so a run can be repeated.
+Units come over two weeks, one exposure each unless told otherwise, by ISOLATES isolates that send a message an hour.
+Everything is drawn from hashes of the unit's number and a seed, so a run can be repeated.
 """
 
 from __future__ import annotations
@@ -13,6 +13,8 @@ import duckdb
 SHARES = {"control": 0.5, "treatment": 0.5}
 STATE = "state-1"
 BEGIN = "timestamp '2026-11-01'"
+ISOLATES = 7
+HOURS = 14 * 24 + 1
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,11 +36,11 @@ class Experiment:
     leaked: float = 0.0
     bots: float = 0.0
     late: float = 0.0
-    seed: int = 1
+    seed: int = 7
 
 
-# Draws for a unit: uniform, each `salt` another.
-DRAW = "(hash(number, experiment, $seed, {salt}) % 1_000_000_007 / 1_000_000_007.0)"
+# Draws for a unit: uniform, each `salt` another. One text is hashed: DuckDB's hash of several values mixes them little.
+DRAW = "(hash(concat_ws('/', number, experiment, $seed, {salt})) % 1_000_000_007 / 1_000_000_007.0)"
 UNITS = f"""
 create or replace temp table units as
 select
@@ -60,7 +62,7 @@ select
     end as variant
 from range($count) as experiments(experiment), range($units) as numbers(number)
 """
-EXPOSE = """
+EXPOSE = f"""
 insert into exposures by name
 select
     applied_at, 'flags/' || name as flag, flag || '/rules/r' as rule, flag || '/variants/' || variant as variant,
@@ -68,7 +70,7 @@ select
     'visitor_id' as targeting_key_selector, 'MATCH' as reason, false as is_default,
     experiment || '-' || number as resolve_id, 'clients/web' as client, 'api' as source, 'JS' as sdk,
     '1.0' as sdk_version, ['SE', 'DE', 'US'][1 + number % 3] as country, is_bot, state_etag, applied_at as received_at,
-    'isolate-' || number % 7 as isolate, number // 7 // 50 as seq,
+    'isolate-' || number % {ISOLATES} as isolate, date_diff('hour', {BEGIN}, applied_at) as seq,
     applied_at + if(is_late, interval 1 day, interval 2 seconds) as landed_at,
     (select roll from open_roll) as roll
 from (
@@ -90,14 +92,19 @@ select
 from (select distinct name from units),
     (values ('control', $control), ('treatment', $treatment), ('retired', 0.0)) as shares(assignment_id, share)
 """
-LEDGER = """
+LEDGER = f"""
 insert into ledger by name
 select
-    isolate, seq, 'flagedge/1' as format, count(*) as row_count, 0 as dropped_count, max(state_etag) as state_etag,
-    max(applied_at) as sent_at, max(landed_at) as landed_at, 0 as duplicate_count
-from exposures
-group by isolate, seq
-on conflict do nothing
+    isolate, seq, 'flagedge/1' as format, count(landed_at) as row_count, 0 as dropped_count,
+    coalesce(max(state_etag), 'state-1') as state_etag, sent_at,
+    coalesce(max(landed_at), sent_at + interval 2 seconds) as landed_at, 0 as duplicate_count
+from (
+    select 'isolate-' || number as isolate, seq, {BEGIN} + to_hours(seq + 1) as sent_at
+    from range({ISOLATES}) as isolates(number), range({HOURS}) as hours(seq)
+)
+left join exposures using (isolate, seq)
+anti join ledger using (isolate, seq)
+group by isolate, seq, sent_at
 """
 
 

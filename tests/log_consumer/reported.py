@@ -38,7 +38,7 @@ class Written:
         """The part of the page about the rule of a flag."""
         sections = re.split(r'(?=<section id="experiment-)', self.text)
         return next(
-            each for each in sections if f'class="flag"><bdi>{html.escape(flag)}</bdi>' in each.split("</header>")[0]
+            each for each in sections if f'-name"><bdi>{html.escape(flag)}</bdi></h2>' in each.split("</header>")[0]
         )
 
     def queries(self) -> list[str]:
