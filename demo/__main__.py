@@ -30,6 +30,7 @@ from local_edge.server import LocalEdge
 
 FOLDER = Path("build/demo")
 DATABASE = FOLDER / "exposures.duckdb"
+REPORT = FOLDER / "report.html"
 VISITORS = 3000
 CONNECTIONS = 8
 ALONE = 300
@@ -80,6 +81,11 @@ def _play(edge: LocalEdge) -> None:
         f"{drained['duplicate_count']} duplicates, {drained['rejected_count']} rejected"
     )
     _show_shares(environ)
+
+    _step("Health", "are the units shared out as the state allocates them? one page says so, with the SQL of each figure")
+    written = _command(environ, "log-consumer", "report", "--out", str(REPORT), "--json")
+    verdicts = ", ".join(f"{count} {verdict}" for verdict, count in sorted(written["verdicts"].items()))
+    _console.print(f"  {sum(written['verdicts'].values())} experiments ({verdicts}): open {REPORT}")
 
     _step("A changed state", "the checkout split becomes 20/30/50 and live chat is launched")
     visitor = next(iter(shop.visitors(1, seed=7)))

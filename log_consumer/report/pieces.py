@@ -7,13 +7,12 @@ from log_consumer.report.gather import Answer
 from log_consumer.report.markup import Html, Part, join, tag
 
 SIGNS = {"ok": "✓", "warning": "!", "alarm": "✕", "unknown": "?"}
-WORDS = {"ok": "well", "warning": "warning", "alarm": "alarm", "unknown": "unknown"}
 
 
 def write_badge(status: str) -> Html:
     """A status as a sign and a word; colour is the third way to see it."""
     sign = tag("span", SIGNS.get(status, "?"), class_="sign", aria_hidden="true")
-    return tag("span", sign, WORDS.get(status, status), class_=f"badge {status if status in SIGNS else 'unknown'}")
+    return tag("span", sign, status, class_=f"badge {status if status in SIGNS else 'unknown'}")
 
 
 def write_name(text: str) -> Html:

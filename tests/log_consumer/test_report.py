@@ -71,7 +71,7 @@ def test_the_overview_is_experiment_health(written: Written) -> None:
     """Every experiment, the worst first, with the verdict and the words of the view."""
     overview = written.text.split('id="experiment-1"')[0]
     rows = [[html.unescape(cell) for cell in texts_of("td", row)] for row in overview.split("<tr>")[2:]]
-    words = {"ok": "✓well", "warning": "!warning", "alarm": "✕alarm", "unknown": "?unknown"}
+    words = {"ok": "✓ok", "warning": "!warning", "alarm": "✕alarm", "unknown": "?unknown"}
     views = ask(written, "select verdict, score, reason from experiment_health order by score, flag, rule")
     assert [(cells[0], cells[3], cells[5]) for cells in rows] == [
         (words[v], str(score), why) for v, score, why in views

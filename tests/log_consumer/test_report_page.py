@@ -153,7 +153,7 @@ def test_it_says_what_it_shows(tab: Watched, page: Path) -> None:
     found = tab.page.run(PROBLEMS)
     assert {problem: where for problem, where in found.items() if where} == {}
     assert set(tab.page.run("[...document.querySelectorAll('.badge')].map(each => each.lastChild.textContent)")) <= {
-        "well", "warning", "alarm", "unknown",
+        "ok", "warning", "alarm", "unknown",
     }  # fmt: skip
 
 
