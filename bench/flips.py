@@ -1,13 +1,15 @@
-"""`make bench-flips`: from a flag's change to answers by it, on both publish paths; docs/benchmarks.md explains.
+"""`make bench-flips`: from a flag's change to answers and pages by it, on both publish paths.
 
-A Worker is asked all the time. A new state is published, `sync-job run` is started, and the clock stops at the first
-answer by that state. By KV, Workers look every RULES_TTL_MS, and KV's edge answers as stale as it may.
+A Worker is asked all the time. A new state is published, `sync-job run` is started, and the clocks stop at the first
+answer and the first HTML by that state. By KV, Workers look every RULES_TTL_MS, and KV's edge answers as stale as it
+may. docs/benchmarks.md explains.
 """
 
 from __future__ import annotations
 
 import argparse
 import base64
+import json
 import os
 import random
 import subprocess
@@ -21,14 +23,21 @@ from pathlib import Path
 from statistics import median
 
 import httpx
+from builders import assignment, client, credential, flag, payload, rule, state, variant
 from operators import operator_environ
+from page_site import COOKIE, Shown, run_origin
 
 from bench.report import Figure, describe_machine
-from bench.states import word
-from bench.sync import COMMAND, WORKER, small_state
+from bench.states import experiment, segments, word
+from bench.sync import COMMAND, WORKER
 from local_edge.server import LocalEdge
 
 POLL_S = 0.02
+EXPERIMENTS = 230
+"""Beside the flag that is flipped: a state of 250 kB."""
+FLAG = "flipped"
+VISITOR = "0123456789abcdef"
+PAGES = {"PAGE_FLAGS": json.dumps({"/*": [FLAG]})}
 MAC_KEY = base64.b64encode(bytes(32)).decode()
 
 
@@ -54,69 +63,100 @@ SHORT = (Way("deploy", {}), Way("deploy, unproved", {}, is_proved=False), by_kv(
 FULL = by_kv(30_000, 60, worker_count=5)
 
 
-class Flipper:
-    """One Worker of an account, flipped by runs of the command."""
+@dataclass(frozen=True, slots=True)
+class Flip:
+    """Seconds from the start of a run to the first answer and the first page by its state, and to the run's end."""
 
-    def __init__(self, edge: LocalEdge, way: Way, folder: Path, secret: str, number: int) -> None:
+    answer_s: float
+    page_s: float
+    end_s: float
+
+
+class Flipper:
+    """One Worker of an account, in front of an origin whose pages are kept, flipped by runs of the command."""
+
+    def __init__(self, edge: LocalEdge, way: Way, environ: Mapping[str, str], number: int) -> None:
         prefix = f"flips-{number}"
-        self._secret = secret
-        self._environ = (
-            {"PATH": os.environ["PATH"], "HOME": str(folder)}
-            | operator_environ(edge, secret)
-            | {"CLOUDFLARE_ACCOUNT_ID": edge.edge.account_id, "WORKER_NAME_PREFIX": prefix}
-            | dict(way.settings)
-        )
-        self.run()
+        self._secret = environ["CONFIDENCE_CLIENT_SECRET"]
+        self._environ = dict(environ) | dict(way.settings) | {"WORKER_NAME_PREFIX": prefix}
+        subprocess.run([COMMAND, "run"], env=self._environ, check=True, capture_output=True)
         self._http = httpx.Client(base_url=edge.worker_url(f"{prefix}-{WORKER}"), timeout=30)
         if way.is_proved:
             self._environ["PROBE_URL"] = str(self._http.base_url).rstrip("/")
 
-    def run(self) -> None:
-        subprocess.run([COMMAND, "run"], env=self._environ, check=True, capture_output=True)
-
-    def time_s(self) -> tuple[float, float]:
-        """After a new state was published: seconds from the start of a run to its answers, and to the run's end."""
-        before = self.flags()
+    def time(self) -> Flip:
+        """After a new state was published."""
+        before = self.answer()
+        took_s: dict[str, float] = {}
         began = time.perf_counter()
         with subprocess.Popen(
             [COMMAND, "run"], env=self._environ, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
         ) as process:
-            ended_s = 0.0
-            while self.flags() == before:
+            signs = {
+                "answer_s": lambda: self.answer() != before,
+                "page_s": lambda: self.page() != before,
+                "end_s": lambda: process.poll() is not None,
+            }
+            while len(took_s) < len(signs):
+                for name in signs.keys() - took_s.keys():
+                    if signs[name]():
+                        took_s[name] = time.perf_counter() - began
                 assert process.poll() in {None, 0}
-                if process.poll() == 0 and not ended_s:
-                    ended_s = time.perf_counter() - began
                 time.sleep(POLL_S)
-            took_s = time.perf_counter() - began
-            assert process.wait() == 0
-        return took_s, ended_s or time.perf_counter() - began
+        return Flip(**took_s)
 
-    def flags(self) -> set[str]:
-        """The names of the flags; no two states have one in common."""
-        body = {"clientSecret": self._secret, "evaluationContext": {"visitor_id": "v"}, "apply": True}
+    def answer(self) -> str:
+        """The variant that an answer has."""
+        body = {"clientSecret": self._secret, "flags": [f"flags/{FLAG}"], "apply": True}
         answer = self._http.post("/v1/flags:resolve", json=body).raise_for_status()
-        return {flag["flag"] for flag in answer.json()["resolvedFlags"]}
+        return str(answer.json()["resolvedFlags"][0]["variant"]).rpartition("/")[2]
+
+    def page(self) -> str:
+        """The variant that a page has; the cohort's page comes from the cache."""
+        page = Shown(self._http.get("/", headers={"cookie": f"{COOKIE}={VISITOR}"}).raise_for_status())
+        return str(page.variants[FLAG])
 
 
-def show_way(way: Way, draw: random.Random, flips: int) -> Iterator[Figure]:
-    """`flips` of them."""
-    took: list[tuple[float, float]] = []
-    with tempfile.TemporaryDirectory() as directory, LocalEdge(dir=Path(directory, "edge"), grace_s=0.2) as edge:
+def flip_state(draw: random.Random, secret: str) -> bytes:
+    """A state whose flag `FLAG` has a variant of its own."""
+    names, made = segments(draw, 60)
+    name = word(draw)
+    flipped = flag(FLAG, rule(assignments=[assignment(name)]), variants=[variant(name)])
+    flags = [flipped, *(experiment(draw, names, rules=2, fields=2) for _ in range(EXPERIMENTS))]
+    built = state(*flags, segments=made, clients=[client()], credentials=[credential(secret=secret)])
+    return payload(built, "bench")
+
+
+def show_way(way: Way, draw: random.Random, count: int) -> Iterator[Figure]:
+    """`count` flips."""
+    flips: list[Flip] = []
+    with (
+        tempfile.TemporaryDirectory() as directory,
+        run_origin() as origin,
+        LocalEdge(dir=Path(directory, "edge"), grace_s=0.2) as edge,
+    ):
+        origin.answer("/", cache_control="s-maxage=3600")
         secret = word(draw)
-        edge.publish_state(secret, small_state(draw, secret))
-        flippers = [Flipper(edge, way, Path(directory), secret, number) for number in range(way.worker_count)]
+        edge.publish_state(secret, flip_state(draw, secret))
+        environ = (
+            {"PATH": os.environ["PATH"], "HOME": directory}
+            | operator_environ(edge, secret)
+            | {"CLOUDFLARE_ACCOUNT_ID": edge.edge.account_id, "PAGE_ORIGIN": origin.url}
+            | PAGES
+        )
+        flippers = [Flipper(edge, way, environ, number) for number in range(way.worker_count)]
         edge.set_conditions(kv_stale_s=way.stale_s)
         with ThreadPoolExecutor(way.worker_count) as pool:
-            while len(took) < flips:
+            while len(flips) < count:
                 # At any moment between two looks.
                 _stay_busy(flippers, draw.uniform(0, way.limit_s - 4))
-                edge.publish_state(secret, small_state(draw, secret))
-                took += pool.map(Flipper.time_s, flippers)
-    answers = [each for each, _ in took]
-    note = f"{len(took)} flips; median {median(answers):.2f} s"
-    yield Figure(f"{way.name}: to new answer, worst", max(answers), "s", at_most=way.limit_s, note=note)
+                edge.publish_state(secret, flip_state(draw, secret))
+                flips += pool.map(Flipper.time, flippers)
+    for name, took_s in (("answer", [flip.answer_s for flip in flips]), ("page", [flip.page_s for flip in flips])):
+        note = f"{len(flips)} flips; median {median(took_s):.2f} s"
+        yield Figure(f"{way.name}: to new {name}, worst", max(took_s), "s", at_most=way.limit_s, note=note)
     if way.worker_count == 1:  # else runs wait for each other's CPU
-        yield Figure(f"{way.name}: to the run's end", median(end for _, end in took), "s")
+        yield Figure(f"{way.name}: to the run's end", median(flip.end_s for flip in flips), "s")
 
 
 def _stay_busy(flippers: Sequence[Flipper], seconds: float) -> None:
@@ -124,7 +164,7 @@ def _stay_busy(flippers: Sequence[Flipper], seconds: float) -> None:
     until_s = time.monotonic() + seconds
     while time.monotonic() < until_s:
         for flipper in flippers:
-            flipper.flags()
+            flipper.page()
         time.sleep(POLL_S)
 
 
