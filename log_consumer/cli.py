@@ -221,7 +221,10 @@ def _accept_key(_options: argparse.Namespace) -> None:
 
 def _parse_time(text: str) -> datetime:
     """A day or a time of ISO 8601 as UTC, naive; one without an offset is in UTC."""
-    given = datetime.fromisoformat(text)
+    try:
+        given = datetime.fromisoformat(text)
+    except ValueError:
+        raise argparse.ArgumentTypeError(f"{text} is no day or time such as 2026-11-01 or 2026-11-01T06:00Z") from None
     return given.astimezone(UTC).replace(tzinfo=None) if given.tzinfo else given
 
 

@@ -110,4 +110,4 @@ def is_lock_held(exc: duckdb.Error) -> bool:
 
 def one_line(exc: BaseException) -> str:
     """The first paragraph of an error, on one line."""
-    return " ".join(str(exc).strip().split("\n\n", 1)[0].split()).rstrip(".")
+    return " ".join(str(exc).strip().split("\n\n", 1)[0].split()).rstrip(".!")

@@ -226,6 +226,14 @@ def test_the_command_says_what_it_wrote(
     assert "exposures since 2026-11-13 12:00" in page.read_text()
 
 
+def test_a_time_that_is_none(capsys: pytest.CaptureFixture[str]) -> None:
+    """It is named, with an example."""
+    with pytest.raises(SystemExit) as ended:
+        main(["report", "--out", "report.html", "--since", "yesterday"])
+    assert ended.value.code == 2
+    assert "yesterday is no day or time such as 2026-11-01" in capsys.readouterr().err
+
+
 @given(st.text())
 def test_markup_gives_back_the_text(text: str) -> None:
     """Whatever a name is, it is one text in one element, and one value in one attribute."""
