@@ -1,8 +1,9 @@
 """`make bench-analytics`: every view over up to 100 million exposures; docs/benchmarks.md explains.
 
 Exposures are made in the database itself: five for each unit, each of one of 20 rules, over two weeks and two states,
-of which the second shares out one rule otherwise. They are rolled as a drain rolls, in transactions of its size. Each
-view is then asked in a process of its own, so that its memory is its own.
+of which the second shares out one rule otherwise. They are rolled as a drain rolls, in transactions of its size, but for
+the last one, which stays open: more than that a drain leaves open only while a queue is full. Each view is then asked in
+a process of its own, so that its memory is its own.
 """
 
 from __future__ import annotations
@@ -115,6 +116,7 @@ def make_database(path: str, exposure_count: int) -> tuple[float, float]:
     numbers = {"rules": RULE_COUNT, "exposures": exposure_count}
     with Store(path) as store:
         with store.transaction(merge=False) as connection:
+            connection.execute("set enable_progress_bar = false")
             for statement in (ALLOCATE, COUNT, MEASURE):
                 _execute(connection, statement, **numbers)
         for since in range(0, exposure_count, BATCH_ROWS):
@@ -123,7 +125,8 @@ def make_database(path: str, exposure_count: int) -> tuple[float, float]:
                 roll = read_open_roll(connection)
                 _execute(connection, EXPOSE, **numbers, since=since, until=until, roll=roll)
                 roll_started_s = time.monotonic()
-                roll_if_due(connection, roll, now=BEGIN)
+                if until < exposure_count:
+                    roll_if_due(connection, roll, now=BEGIN)
                 roll_s += time.monotonic() - roll_started_s
         with store.transaction(merge=False) as connection:
             _execute(connection, LEDGER)
@@ -160,11 +163,11 @@ def measure(path: Path, exposure_count: int, views: Sequence[str]) -> bool:
     for view in views:
         seconds, gigabytes = apart(ask, str(path), view)
         is_target = view == HEALTH and exposure_count == 100_000_000
-        time_figure = Figure(view, seconds, "s", at_most=HEALTH_MAX_S if is_target else None)
-        memory_figure = Figure("", gigabytes, "GB", at_most=HEALTH_MAX_GB if is_target else None)
-        print(time_figure)
-        print(memory_figure, flush=True)
-        is_reached &= not (time_figure.is_missed or memory_figure.is_missed)
+        is_small = gigabytes <= HEALTH_MAX_GB
+        memory = f"{gigabytes:.2f} GB" + (f" ≤ {HEALTH_MAX_GB:g}{'' if is_small else ' MISSED'}" if is_target else "")
+        figure = Figure(view, seconds, "s", at_most=HEALTH_MAX_S if is_target else None, note=memory)
+        print(figure, flush=True)
+        is_reached &= not is_target or (is_small and not figure.is_missed)
     return is_reached
 
 

@@ -9,9 +9,9 @@
 create or replace view checks as
 with
 given as (from analysis_settings),
-touched as materialized (from touched_units),
 epochs as materialized (from allocation_epochs),
-shares_of_epochs as materialized (from epoch_shares),
+shares_of_epochs as materialized (from epoch_shares_of('epochs')),
+touched as materialized (from touched_units_of('open_roll', 'epochs')),
 -- Twice rather than kept whole: all units are many, and those with several assignments few.
 counted as materialized (
     with units as (from unit_exposures_of('touched'))
@@ -44,13 +44,13 @@ shares as (
         coalesce(sequential_p_value, p_value) as value,
         case
             when sequential_verdict = 'mismatch' then
-                format('units are not shared out as allocated: off by {:.2f} points of {:d} units', 100 * max_deviation, unit_count)
+                format('units are not shared out as allocated: off by {:.2f} points of {:,} units', 100 * max_deviation, unit_count)
             when verdict in ('mismatch', 'warning') then
-                format('units may not be shared out as allocated: p = {:.2g} in a single look at {:d} units', p_value, unit_count)
+                format('units may not be shared out as allocated: p = {:.2g} in a single look at {:,} units', p_value, unit_count)
             when verdict = 'unknown' then 'no allocation of this rule is known'
-            when verdict = 'too_few' then format('too few units to tell: {:d}', unit_count)
+            when verdict = 'too_few' then format('too few units to tell: {:,}', unit_count)
             when verdict = 'nothing_to_compare' then 'one assignment, so nothing to compare'
-            else format('units are shared out as allocated ({:d})', unit_count)
+            else format('units are shared out as allocated ({:,})', unit_count)
         end as reason
     from tested
 ),
@@ -72,8 +72,8 @@ crossover_rows as (
             else 'ok'
         end as status,
         coalesce(defect_count, 0) / nullif(whole, 0) as value,
-        format('{:d} of {:d} units were given several assignments by one allocation', coalesce(defect_count, 0), whole)
-            || if(change_count > 0, format(', {:d} more after a change of it', change_count), '') as reason
+        format('{:,} of {:,} units were given several assignments by one allocation', coalesce(defect_count, 0), whole)
+            || if(change_count > 0, format(', {:,} more after a change of it', change_count), '') as reason
     from (
         select flag, rule, (unit_count + bot_count + unknown_state_count + leaked_count + incomparable_count)::bigint as whole
         from tested
@@ -91,8 +91,8 @@ leak_rows as (
         'leaks' as name, flag, rule,
         case when leak_count > 0 then 'alarm' else 'ok' end as status,
         coalesce(leak_count, 0)::double as value,
-        format('{:d} units have an assignment that nobody should have', coalesce(leak_count, 0))
-            || if(carried_count > 0, format(', {:d} more may have it from an earlier allocation', carried_count), '') as reason
+        format('{:,} units have an assignment that nobody should have', coalesce(leak_count, 0))
+            || if(carried_count > 0, format(', {:,} more may have it from an earlier allocation', carried_count), '') as reason
     from tested
     left join leaked using (rule)
 ),
@@ -101,7 +101,7 @@ bot_rows as (
         'bots' as name, flag, rule,
         if(bot_count >= bot_warning * (unit_count + bot_count) and bot_count > 0, 'warning', 'ok') as status,
         bot_count / nullif(unit_count + bot_count, 0) as value,
-        format('{:d} of {:d} units are marked as bots', bot_count, (unit_count + bot_count)::bigint) as reason
+        format('{:,} of {:,} units are marked as bots', bot_count, (unit_count + bot_count)::bigint) as reason
     from tested
     cross join given
 ),
@@ -110,7 +110,7 @@ lateness as (
     select
         rule,
         count(*) as exposure_count,
-        count(*) filter (landed_at - applied_at > (select late_after from given)) as late_count
+        count(*) filter (epoch_us(landed_at) - epoch_us(applied_at) > (select epoch_us(late_after) from given)) as late_count
     from exposures
     where rule is not null and landed_at is not null
     group by rule
@@ -125,7 +125,7 @@ late_rows as (
             else 'ok'
         end as status,
         coalesce(late_count, 0) / nullif(exposure_count, 0) as value,
-        format('{:d} of {:d} exposures landed late', coalesce(late_count, 0), coalesce(exposure_count, 0)) as reason
+        format('{:,} of {:,} exposures landed late', coalesce(late_count, 0), coalesce(exposure_count, 0)) as reason
     from tested
     left join lateness using (rule)
     cross join given
@@ -155,7 +155,7 @@ delivery_rows as (
             else 'warning'
         end as status,
         missing_count / nullif(expected_count, 0) as value,
-        format('{:d} of {:d} messages never arrived', missing_count, expected_count) as reason
+        format('{:,} of {:,} messages never arrived', missing_count, expected_count) as reason
     from delivered
     cross join given
 ),
@@ -169,7 +169,7 @@ duplicate_rows as (
             else 'ok'
         end as status,
         again / nullif(whole, 0) as value,
-        format('{:d} of {:d} deliveries were redeliveries, which are ignored', again, whole) as reason
+        format('{:,} of {:,} deliveries were redeliveries, which are ignored', again, whole) as reason
     from (
         select coalesce(sum(duplicate_count), 0)::bigint as again, coalesce(sum(delivery_count), 0)::bigint as whole
         from duplicate_rate
@@ -181,7 +181,7 @@ rejected_rows as (
         'rejected' as name, null as flag, null as rule,
         if(count(*) > 0, 'alarm', 'ok') as status,
         count(*)::double as value,
-        format('{:d} messages could not be loaded', count(*)) as reason
+        format('{:,} messages could not be loaded', count(*)) as reason
     from rejected_messages
 )
 select name, flag, rule, status, value, reason from shares
