@@ -1,8 +1,8 @@
 """`make bench-analytics`: every view over up to 100 million exposures; docs/benchmarks.md explains.
 
 Exposures are made in the database itself: five for each unit, each of one of 20 rules, over two weeks and two states,
-of which the second shares out one rule otherwise. They are rolled as a drain rolls, in transactions of its size, but for
-the last one, which stays open: more than that a drain leaves open only while a queue is full. Each view is then asked in
+of which the second shares out one rule otherwise. They are rolled as a drain rolls, in transactions of its size, but
+for what the last two hold, which stays open: a drain leaves more open only while a queue is full. Each view is asked in
 a process of its own, so that its memory is its own.
 """
 

@@ -11,4 +11,6 @@
 --   max_deviation            the largest difference of observed and expected share
 --   verdict                  ok, warning, mismatch; or too_few, nothing_to_compare (one assignment), unknown (no allocation)
 create or replace view srm as
-from srm_of('unit_counts', 'epoch_shares');
+-- Kept, for it is read twice.
+with counted as materialized (from unit_counts)
+from srm_of('counted', 'epoch_shares');
