@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import base64
 import binascii
+import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import TypeVar
@@ -16,6 +17,8 @@ from urllib.parse import urlsplit
 from flagedge.errors import SettingsError
 
 T = TypeVar("T")
+# The longest name it stands before is a Worker's, which may have 63 characters.
+NAME_PREFIX = re.compile(r"[a-z0-9]([a-z0-9-]{0,30}[a-z0-9])?")
 
 
 class Secret:
@@ -75,6 +78,17 @@ class SettingsReader:
         if not value:
             self.problem(f"{name} is not set ({why})")
         return value
+
+    def name_prefix(self, name: str) -> str:
+        """What stands before the names of what a deployment has at Cloudflare, with its dash; or empty."""
+
+        def parse(text: str) -> str:
+            if not NAME_PREFIX.fullmatch(text):
+                raise ValueError
+            return f"{text}-"
+
+        expected = "up to 32 lower-case letters, digits and dashes, without a dash at either end"
+        return self.parsed(name, parse, "", expected)
 
     def secret(self, name: str) -> Secret:
         value = self._value(name)

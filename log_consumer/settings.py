@@ -100,13 +100,13 @@ def read_query_settings(environ: Mapping[str, str]) -> QuerySettings:
 
 
 def _read(reader: SettingsReader) -> Settings:
-    prefix = reader.text("WORKER_NAME_PREFIX")
+    prefix = reader.name_prefix("WORKER_NAME_PREFIX")
     api_base_url = reader.url("CLOUDFLARE_API_BASE_URL", API_BASE_URL)
     return Settings(
         api_token=reader.required_secret("CLOUDFLARE_API_TOKEN", "a token with Queues edit permission"),
         account_id=reader.text("CLOUDFLARE_ACCOUNT_ID"),
         api_base_url=api_base_url,
-        queue_name=f"{prefix}-{QUEUE}" if prefix else QUEUE,
+        queue_name=prefix + QUEUE,
         database=_read_database(reader),
         engine=_read_engine(reader),
         log_level=reader.choice("LOG_LEVEL", "info", LEVELS),
@@ -120,7 +120,7 @@ def _read(reader: SettingsReader) -> Settings:
         idle_max_ms=reader.whole_number("IDLE_MAX_MS", 60_000, low=100, high=3_600_000),
         forward=_read_forward(reader, api_base_url),
         key_policy=_read_key_policy(reader),
-        sticky_namespace_title=f"{prefix}-{STICKY_NAMESPACE}" if prefix else STICKY_NAMESPACE,
+        sticky_namespace_title=prefix + STICKY_NAMESPACE,
     )
 
 

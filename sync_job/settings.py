@@ -212,21 +212,21 @@ def _sync(reader: SettingsReader) -> SyncSettings:
 
 
 def _worker(reader: SettingsReader) -> WorkerSettings:
-    prefix = reader.text("WORKER_NAME_PREFIX")
+    prefix = reader.name_prefix("WORKER_NAME_PREFIX")
     forced = reader.text("FORCE_APPLY")
     publishes = _publishes(reader)
     namespaces = [pair for switch, pair in NAMESPACES.items() if reader.switch(switch)]
     namespaces += [STATE_NAMESPACE] if publishes else []
     return WorkerSettings(
-        worker_name=_prefixed(prefix, _DEFAULT_WORKER_NAME),
-        queue_name=_prefixed(prefix, _DEFAULT_QUEUE_NAME),
+        worker_name=prefix + _DEFAULT_WORKER_NAME,
+        queue_name=prefix + _DEFAULT_QUEUE_NAME,
         allowed_origin=reader.text("CONFIDENCE_RESOLVER_ALLOWED_ORIGIN"),
         force_apply=reader.boolean("FORCE_APPLY", default=True) if forced else None,
         log_linger_ms=reader.whole_number("LOG_LINGER_MS", 250, low=0, high=10_000),
         log_format=reader.choice("LOG_FORMAT", "flagedge", FORMATS),
         token_format=reader.choice("TOKEN_FORMAT", "flagedge", FORMATS),
         token_ttl_s=reader.whole_number("TOKEN_TTL_SECONDS", TOKEN_TTL_S, low=60, high=2**32 - 1),
-        namespaces=tuple((binding, _prefixed(prefix, title)) for binding, title in namespaces),
+        namespaces=tuple((binding, prefix + title) for binding, title in namespaces),
         publishes=publishes,
         rules_ttl_ms=reader.whole_number("RULES_TTL_MS", RULES_TTL_MS, low=100, high=3_600_000),
         materialization_ttl_s=reader.whole_number("MATERIALIZATION_TTL_SECONDS", 0, low=0, high=2**32 - 1),
@@ -343,10 +343,6 @@ def _parse_findings(text: str) -> frozenset[Finding]:
         return frozenset(Finding[code.strip().upper()] for code in text.split(",") if code.strip())
     except KeyError as exc:
         raise ValueError from exc
-
-
-def _prefixed(prefix: str, name: str) -> str:
-    return f"{prefix}-{name}" if prefix else name
 
 
 def _state_key(reader: SettingsReader) -> Secret:
