@@ -82,7 +82,7 @@ def _play(edge: LocalEdge) -> None:
     )
     _show_shares(environ)
 
-    _step("Health", "are the units shared out as the state allocates them? one page says so, with the SQL of each figure")
+    _step("Health", "are the units shared out as the state says? one page, with the SQL of each figure")
     written = _command(environ, "log-consumer", "report", "--out", str(REPORT), "--json")
     verdicts = ", ".join(f"{count} {verdict}" for verdict, count in sorted(written["verdicts"].items()))
     _console.print(f"  {sum(written['verdicts'].values())} experiments ({verdicts}): open {REPORT}")
