@@ -28,7 +28,10 @@ window.frames_ = () => new Promise((done) => {{
 window.asked = () => performance.getEntriesByType("resource").map(({{ name }}) => new URL(name).pathname);
 """
 HTML = """<!doctype html><html><head><title>shop</title><script type="module" blocking="render" src="/app.js"></script>
-</head><body><h1 elementtiming="headline"></h1></body></html>"""
+</head><body><p>shop</p><h1 elementtiming="headline"></h1></body></html>"""
+"""The paragraph is painted as soon as it may be; the headline is in that frame only if the script was before it."""
+SLOW_S = 0.3
+"""How long the body of /slow.js takes."""
 
 
 @pytest.fixture(scope="module")
@@ -37,6 +40,7 @@ def site(tmp_path_factory: pytest.TempPathFactory) -> Iterator[PageSite]:
         scripts = {"/flags.js": (REPOSITORY / "worker/build/browser/flags.js").read_bytes(), "/app.js": APP.encode()}
         for path, content in scripts.items():
             site.origin.answers[path] = Answered([content], {"content-type": "text/javascript"})
+        site.origin.answers["/slow.js"] = Answered([SLOW_S, APP.encode()], {"content-type": "text/javascript"})
         site.origin.answers["/violations"] = Answered([b"noted"])
         yield site
 
@@ -65,6 +69,12 @@ class Visitor:
         assert [each.unit for each in site.exposures(1)] == [self.unit]
 
     @property
+    def is_headline_in_first_frame(self) -> bool:
+        """Whether the headline's text was painted with the first content of the page."""
+        frames = self.page.run("window.frames_()")
+        return bool(frames["text-paint"] == frames["first-contentful-paint"])
+
+    @property
     def told(self) -> dict[str, str]:
         """The token and the nonce of its page."""
         script = "document.querySelector('head > script')"
@@ -80,12 +90,21 @@ def test_the_first_frame_has_the_variant(site: PageSite, browser: Browser) -> No
         site.wait_until_kept("/shop")
         headline = visitor.page.run("document.querySelector('h1').textContent")
         assert headline in {"1 columns", "3 columns"}
-        frames = visitor.page.run("window.frames_()")
-        assert frames["text-paint"] == frames["first-contentful-paint"], number
+        assert visitor.is_headline_in_first_frame, number
         assert not [path for path in visitor.page.run("window.asked()") if path.startswith("/v1/flags:resolve")]
         visitor.use_up(site)
     assert [asked.path for asked in site.origin.asked if asked.path == "/violations"] == []
     assert sum(asked.path == "/shop" for asked in site.origin.asked) == 2
+
+
+@pytest.mark.parametrize("is_blocking", [True, False])
+def test_a_late_variant_would_be_seen(site: PageSite, browser: Browser, *, is_blocking: bool) -> None:
+    """A slow script is waited for; without `blocking` it is not, and the test above would have noticed."""
+    html = HTML.replace("/app.js", "/slow.js")
+    site.origin.answer("/slow", html if is_blocking else html.replace(' blocking="render"', ""))
+    visitor = Visitor(browser, f"{site.url}/slow")
+    assert visitor.is_headline_in_first_frame is is_blocking
+    visitor.use_up(site)
 
 
 def test_a_violation_would_be_seen(site: PageSite, browser: Browser) -> None:
