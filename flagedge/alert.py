@@ -10,8 +10,9 @@ import structlog
 
 from flagedge.settings import Secret
 
+# Of a text; what is longer is cut off.
+TEXT_MAX_CHARS = 3000
 _TIMEOUT = httpx.Timeout(5.0)
-_TEXT_MAX_CHARS = 3000
 _log = structlog.get_logger()
 
 
@@ -21,7 +22,7 @@ def send_alert(url: Secret, text: str, *, transport: httpx.BaseTransport | None 
         return True
     try:
         with httpx.Client(timeout=_TIMEOUT, transport=transport) as client:
-            client.post(url.reveal(), json={"text": text[:_TEXT_MAX_CHARS]}).raise_for_status()
+            client.post(url.reveal(), json={"text": text[:TEXT_MAX_CHARS]}).raise_for_status()
     except httpx.HTTPStatusError as error:
         _log.warning("alert.failed", error=f"the webhook answered {error.response.status_code}")
         return False

@@ -11,6 +11,7 @@ from dataclasses import asdict, dataclass
 from datetime import datetime
 from typing import Any, Literal
 
+from flagedge.alert import TEXT_MAX_CHARS
 from log_consumer.store import Reader, Store
 
 Status = Literal["warning", "alarm"]
@@ -22,6 +23,8 @@ order by status, flag nulls first, rule, name
 """
 # More would not be read; what is cut off is counted.
 TOLD_LINES = 20
+# A line may grow fivefold by Slack's escapes, and the first has to fit.
+LINE_MAX_CHARS = 300
 # Slack's own three; with these it takes no text of ours for a link or a mention.
 SLACK_ESCAPES = {"&": "&amp;", "<": "&lt;", ">": "&gt;"}
 
@@ -78,12 +81,27 @@ def tell_new(store: Store, findings: Sequence[Finding], send: Callable[[str], bo
 
 
 def write_notice(findings: Sequence[Finding]) -> str:
-    """The text for a webhook; names in it cannot pass for links or mentions."""
-    lines = [f"{len(findings)} new finding{'s' if len(findings) > 1 else ''} of log-consumer check"]
-    lines += [_escape(str(finding)) for finding in findings[:TOLD_LINES]]
-    if len(findings) > TOLD_LINES:
-        lines.append(f"and {len(findings) - TOLD_LINES} more")
-    return "\n".join(lines)
+    """The text for a webhook, short enough for it; names in it cannot pass for links or mentions."""
+    lines = [f"{len(findings):,} new finding{'s' if len(findings) > 1 else ''} of log-consumer check"]
+    room = TEXT_MAX_CHARS - len(lines[0]) - len(_count_rest(len(findings)))
+    for finding in findings[:TOLD_LINES]:
+        line = "\n" + _escape(_shorten(str(finding)))
+        if len(line) > room:
+            break
+        room -= len(line)
+        lines.append(line)
+    return "".join(lines) + _count_rest(len(findings) - len(lines) + 1)
+
+
+def _count_rest(count: int) -> str:
+    return f"\nand {count:,} more" if count else ""
+
+
+def _shorten(line: str) -> str:
+    """Without its middle, where names are; what it is and why stand at the ends."""
+    if len(line) <= LINE_MAX_CHARS:
+        return line
+    return f"{line[: LINE_MAX_CHARS // 2]}…{line[1 - LINE_MAX_CHARS // 2 :]}"
 
 
 def _escape(text: str) -> str:

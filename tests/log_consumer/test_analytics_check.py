@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import json
+import re
 import threading
 from collections.abc import Iterator
+from functools import partial
 from http.server import BaseHTTPRequestHandler, HTTPServer
 from typing import Any
 
@@ -12,6 +14,8 @@ import pytest
 from deliveries import NOW, ask
 from experiments import Experiment, enter_messages, plant
 
+from flagedge.alert import TEXT_MAX_CHARS, send_alert
+from flagedge.settings import Secret
 from log_consumer.check import Finding, find_failed, tell_new, write_notice
 from log_consumer.cli import main
 from log_consumer.store import Reader, Store
@@ -142,20 +146,29 @@ def test_hostile_names_stay_names(database: str) -> None:
     assert "&lt;https://evil.example|click&gt;" in notice
 
 
-def test_a_long_list_is_cut(store: Store) -> None:
-    """It is all told: what is cut off is counted, and not told again."""
-    findings = [Finding("leaks", "f", f"r{number}", "alarm", 1.0, "why") for number in range(50)]
-    texts: list[str] = []
+RULE = "flags/checkout-redesign-2026/rules/c3b1f9a2e7d04a5f9e"
+WHY = "1,234 units have an assignment that nobody should have, 12 more may have it from an earlier allocation"
 
-    def send(text: str) -> bool:
-        texts.append(text)
-        return True
 
-    assert tell_new(store, findings, send, now=NOW) == 50
+@pytest.mark.parametrize(
+    ("rule", "count"),
+    [("r", 50), (RULE, 25), (RULE, 12), (HOSTILE * 100, 1), (HOSTILE * 100, 40), ("<" * 5000, 3)],
+)
+def test_what_does_not_fit_is_counted(store: Store, webhook: Webhook, rule: str, count: int) -> None:
+    """Whatever the names are, the webhook gets whole lines and the number of the rest, which is not told again."""
+    findings = [Finding("leaks", "f", f"{rule}-{number}", "alarm", 1.0, WHY) for number in range(count)]
+    send = partial(send_alert, Secret(webhook.url))
+    assert tell_new(store, findings, send, now=NOW) == count
     assert tell_new(store, findings, send, now=NOW) == 0
-    assert len(texts) == 1
-    assert texts[0].splitlines()[0] == "50 new findings of log-consumer check"
-    assert texts[0].splitlines()[-1] == "and 30 more"
+    [text] = webhook.texts
+    assert len(text) <= TEXT_MAX_CHARS
+    head, *lines = text.splitlines()
+    assert head.startswith(f"{count} new finding")
+    rest = re.fullmatch(r"and (\d+) more", lines[-1])
+    told = lines[:-1] if rest else lines
+    assert len(told) + (int(rest[1]) if rest else 0) == count
+    assert told
+    assert all(line.startswith("alarm: ") and line.endswith(WHY) for line in told)
 
 
 @pytest.mark.usefixtures("environ")
