@@ -29,6 +29,21 @@ _TOKEN = re.compile(r"[A-Za-z0-9!#$%&'*+.^_`|~-]+")
 _WRITTEN_BY_VISITORS = frozenset({"cookie", "header", "query"})
 _WORD_ENDS = re.compile(r"[._-]+|(?<=[a-z0-9])(?=[A-Z])")
 _IDENTITY_WORDS = frozenset({"admin", "employee", "internal", "staff"})
+_UNITS = frozenset({"targeting_key", "targetingKey"})
+"""The unit as the Worker reads it: OpenFeature's spelling is one too."""
+_UNIT_KINDS = frozenset({"access", "signed", "visitor"})
+_ADDRESS_HEADERS = frozenset(
+    {
+        "cf-connecting-ip",
+        "cf-connecting-ipv6",
+        "cf-pseudo-ipv4",
+        "forwarded",
+        "true-client-ip",
+        "x-forwarded-for",
+        "x-real-ip",
+    }
+)
+"""Where Cloudflare and proxies write a visitor's IP address."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,10 +72,9 @@ class PageSettings:
         """What is wrong with the settings together."""
         kinds = {source.partition(":")[0] for source in self.context.values()}
         problems = [
-            f"PAGE_CONTEXT: {attribute} comes from a {source.partition(':')[0]} that anybody can send, and says who "
-            "they are: take it from access:CLAIM or signed:ATTRIBUTE"
+            f"PAGE_CONTEXT: {attribute} {problem}"
             for attribute, source in self.context.items()
-            if _is_claim(attribute, source)
+            if (problem := _find_problem(attribute, source))
         ]
         if "signed" in kinds and not self.attribute_keys:
             problems.append(f"PAGE_CONTEXT has attributes that are signed: set {ATTRIBUTE_KEYS_NAME}")
@@ -137,6 +151,24 @@ def parse_origin(text: str) -> str:
     if not re.fullmatch(r"https?://[A-Za-z0-9.\[\]:-]+/?", text):
         raise ValueError
     return text.rstrip("/")
+
+
+def _find_problem(attribute: str, source: str) -> str:
+    """Why an attribute must not come from a source, and what may be done; "" if it may."""
+    kind, _, name = source.partition(":")
+    if kind == "header" and name.lower() in _ADDRESS_HEADERS:
+        return f"comes from {source}: an IP address is no attribute; take a field such as cf:country, or leave it out"
+    if attribute in _UNITS and kind not in _UNIT_KINDS:
+        return (
+            f"is the unit and comes from {source}: leave it out for the visitor's cookie, or take it from "
+            "signed:ATTRIBUTE or access:CLAIM"
+        )
+    if _is_claim(attribute, source):
+        return (
+            f"comes from a {kind} that anybody can send, and says who they are: take it from access:CLAIM or "
+            "signed:ATTRIBUTE"
+        )
+    return ""
 
 
 def _is_claim(attribute: str, source: str) -> bool:

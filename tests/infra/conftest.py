@@ -43,7 +43,7 @@ def variables(packages: dict[str, str]) -> dict[str, Any]:
         "max_blast_radius": 0.5,
         "pages": {
             "flags": {"/shop/*": ["checkout-layout"]},
-            "context": {"country": "cf:country", "plan": "signed:plan", "staff": "access:email"},
+            "context": {"targeting_key": "access:sub", "country": "cf:country", "plan": "signed:plan"},
             "origin": "https://origin.example.com",
             "access": {"team": "https://example.cloudflareaccess.com", "audience": "app"},
         },

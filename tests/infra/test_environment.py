@@ -95,6 +95,6 @@ def test_pages_and_publishing_arrive(applied: dict[str, dict[str, Any]]) -> None
     worker, pages = settings.worker, settings.worker.pages
     assert (worker.publishes, worker.rules_ttl_ms, settings.max_blast_radius) == (True, 10_000, 0.5)
     assert pages.flags == {"/shop/*": ("checkout-layout",)}
-    assert pages.context == {"country": "cf:country", "plan": "signed:plan", "staff": "access:email"}
+    assert pages.context == {"targeting_key": "access:sub", "country": "cf:country", "plan": "signed:plan"}
     assert (pages.origin, pages.cookie) == ("https://origin.example.com", "flag_visitor")
     assert (pages.access_team, pages.access_audience) == ("https://example.cloudflareaccess.com", "app")

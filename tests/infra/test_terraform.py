@@ -197,6 +197,11 @@ WRONG = {
     "pages ": ({"flags": {}}, "flags by path"),
     "pages  ": ({"flags": {"/": ["a"]}, "context": {"ip": "ip"}}, "sources of pages.context"),
     "pages   ": ({"flags": {"/": ["a"]}, "context": {"staff": "access:email"}}, "need pages.access"),
+    "pages    ": ({"flags": {"/": ["a"]}, "context": {"targeting_key": "cookie:id"}}, "The unit in pages.context"),
+    "pages     ": (
+        {"flags": {"/": ["a"]}, "context": {"ip": "header:CF-Connecting-IP"}},
+        "An IP address is no attribute",
+    ),
     "sync": ({"timeout_s": 10}, "a deployment takes up to a minute"),
     "sync ": ({"settings": {"LEASE": "off"}}, "repeats a setting"),
     "consumer": ({"schedule_minutes": 1}, "no longer than the time to the next run"),

@@ -93,13 +93,55 @@ def test_visitors_do_not_say_who_they_are(attribute: str, source: str) -> None:
 )
 def test_who_vouches_for_staff(attribute: str, source: str) -> None:
     """A verified claim may say it, and a name that only looks like one is a name."""
-    environ = {"PAGE_CONTEXT": json.dumps({attribute: source}), "PAGE_ATTRIBUTE_KEYS": json.dumps({"k": KEY})}
-    environ |= {"PAGE_ACCESS_TEAM": "https://a.cloudflareaccess.com", "PAGE_ACCESS_AUDIENCE": "a"}
+    environ = {"PAGE_CONTEXT": json.dumps({attribute: source})} | VOUCHED
     assert read_worker_settings(environ).pages.context == {attribute: source}
+
+
+@pytest.mark.parametrize("attribute", ["targeting_key", "targetingKey"])
+@pytest.mark.parametrize("source", ["cookie:id", "header:x-visitor", "query:id", "cf:country", "path", "host"])
+def test_the_unit_is_not_what_anybody_says(attribute: str, source: str) -> None:
+    """It is the visitor's cookie, or what somebody vouches for; the error names the ways out."""
+    with pytest.raises(SettingsError) as caught:
+        read_worker_settings({"PAGE_CONTEXT": json.dumps({attribute: source})})
+    (problem,) = caught.value.problems
+    assert problem.startswith(f"PAGE_CONTEXT: {attribute} is the unit and comes from {source}: leave it out ")
+    assert problem.endswith("signed:ATTRIBUTE or access:CLAIM")
+
+
+@pytest.mark.parametrize("source", ["visitor", "signed:customer", "access:sub"])
+def test_what_the_unit_may_be(source: str) -> None:
+    """The cookie by name, a signed attribute, a verified claim."""
+    environ = {"PAGE_CONTEXT": json.dumps({"targeting_key": source})} | VOUCHED
+    assert read_worker_settings(environ).pages.context == {"targeting_key": source}
+
+
+@pytest.mark.parametrize("attribute", ["targeting_key", "address"])
+@pytest.mark.parametrize(
+    "name",
+    [
+        "cf-connecting-ip",
+        "CF-Connecting-IPv6",
+        "cf-pseudo-ipv4",
+        "X-Forwarded-For",
+        "x-real-ip",
+        "True-Client-IP",
+        "forwarded",
+    ],
+)
+def test_an_address_is_no_attribute(attribute: str, name: str) -> None:
+    """Nor a unit: it is personal data, whatever its header is called."""
+    with pytest.raises(SettingsError, match=f"PAGE_CONTEXT: {attribute} comes from header:{name}: an IP address is no"):
+        read_worker_settings({"PAGE_CONTEXT": json.dumps({attribute: f"header:{name}"})})
 
 
 KEY = "AAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAA="
 PATHS = '{"/": ["checkout"]}'
+VOUCHED = {
+    "PAGE_ATTRIBUTE_KEYS": json.dumps({"k": KEY}),
+    "PAGE_ACCESS_TEAM": "https://a.cloudflareaccess.com",
+    "PAGE_ACCESS_AUDIENCE": "a",
+}
+"""What signed attributes and claims need."""
 
 
 def test_keys_of_attributes_are_a_secret() -> None:

@@ -131,6 +131,14 @@ variable "pages" {
     error_message = "The sources of pages.context are cf:FIELD, cookie:NAME, header:NAME, query:NAME, signed:ATTRIBUTE, access:CLAIM, path, host and visitor."
   }
   validation {
+    condition     = var.pages == null ? true : alltrue([for attribute, source in var.pages.context : can(regex("^(visitor$|signed:|access:)", source)) if contains(["targeting_key", "targetingKey"], attribute)])
+    error_message = "The unit in pages.context, targeting_key, comes from visitor (its default), signed:ATTRIBUTE or access:CLAIM."
+  }
+  validation {
+    condition     = var.pages == null ? true : !anytrue([for source in values(var.pages.context) : can(regex("(?i)^header:(cf-connecting-ip|cf-connecting-ipv6|cf-pseudo-ipv4|forwarded|true-client-ip|x-forwarded-for|x-real-ip)$", source))])
+    error_message = "An IP address is no attribute of pages.context: take a field such as cf:country, or leave it out."
+  }
+  validation {
     condition     = var.pages == null ? true : var.pages.access != null || !anytrue([for source in values(var.pages.context) : startswith(source, "access:")])
     error_message = "Claims of Cloudflare Access need pages.access: the team and the audience of an application."
   }
