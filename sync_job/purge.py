@@ -16,7 +16,8 @@ from sync_job.workers_api import WorkersApi
 
 ITEMS_MAX = 100
 """What a request may name."""
-_PREFIX = re.compile(r"[^/?#\s]+(?:/[^?#\s]*)?")
+_PREFIX = re.compile(r"[a-z0-9_-]+(?:\.[a-z0-9_-]+)+(?::[0-9]+)?(?:/[^*?#\s]*)?")
+"""Host and path: URLs in the cache have hosts in lower case, and Cloudflare knows no wildcards."""
 _TAG = re.compile(r"[!-+\--~]+")
 
 
@@ -37,9 +38,10 @@ def _requests(prefixes: Sequence[str], tags: Sequence[str], *, everything: bool)
         return
     bare = [re.sub(r"^https?://", "", prefix) for prefix in prefixes]
     problems = [
-        f"--prefix {prefix} is not the beginning of a URL without its query, such as shop.example.com/shop"
-        for prefix in bare
-        if not _PREFIX.fullmatch(prefix)
+        f"--prefix {prefix} is not a host and the beginning of a path, such as shop.example.com/shop: lower-case host, "
+        "no query, no wildcard"
+        for prefix, host_and_path in zip(prefixes, bare, strict=True)
+        if not _PREFIX.fullmatch(host_and_path)
     ]
     problems += [
         f"--tag {tag} is not printable ASCII without spaces and commas" for tag in tags if not _TAG.fullmatch(tag)
