@@ -135,7 +135,15 @@ def plant(connection: duckdb.DuckDBPyConnection, experiment: Experiment) -> None
         connection.execute(ALLOCATE, {"epoch": 1, "control": experiment.after[0], "treatment": experiment.after[1]})
 
 
-def enter_messages(connection: duckdb.DuckDBPyConnection, *, lost_isolate: str = "") -> None:
-    """Enter into the ledger what brought the exposures; of `lost_isolate` a third of its messages is missing."""
+def enter_messages(connection: duckdb.DuckDBPyConnection) -> None:
+    """Enter into the ledger what brought the exposures."""
     connection.execute(LEDGER)
-    connection.execute("delete from ledger where isolate = $1 and seq % 3 = 1", [lost_isolate])
+
+
+def lose_messages(connection: duckdb.DuckDBPyConnection, isolate: str, numbers: range) -> None:
+    """Undo the landing of an isolate's messages: neither the ledger nor the exposures have a trace of them."""
+    for table in ("ledger", "exposures"):
+        connection.execute(
+            f"delete from {table} where isolate = $1 and list_contains($2, seq)",
+            [isolate, list(numbers)],
+        )

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from datetime import datetime
+
 import pytest
 from deliveries import ask
-from experiments import Experiment, enter_messages, plant
+from experiments import HOURS, Experiment, enter_messages, lose_messages, plant
 
 from log_consumer.store import Store
 
@@ -24,11 +26,14 @@ select count(distinct rule) from looks where p < {ALPHA}
 """
 
 
-def make(store: Store, *experiments: Experiment, lost_isolate: str = "") -> None:
+def make(store: Store, *experiments: Experiment, lost: dict[str, range] | None = None) -> None:
+    """`lost` are messages that never arrived: numbers by isolate."""
     with store.transaction() as connection:
         for experiment in experiments:
             plant(connection, experiment)
-        enter_messages(connection, lost_isolate=lost_isolate)
+        enter_messages(connection)
+        for isolate, numbers in (lost or {}).items():
+            lose_messages(connection, isolate, numbers)
 
 
 def test_what_has_no_defect_raises_no_alarm(store: Store) -> None:
@@ -65,11 +70,48 @@ def test_a_defect_is_found_by_its_own_check(store: Store, name: str) -> None:
     assert found == dict.fromkeys(CHECKS, "ok") | {name: status}
 
 
-def test_a_lost_isolate(store: Store) -> None:
-    """Its missing numbers are found, and nobody's shares are doubted for it."""
-    make(store, Experiment(unit_count=20_000), lost_isolate="isolate-3")
-    found = dict(zip(CHECKS, ask(store, f"select {', '.join(CHECKS)} from experiment_health")[0], strict=True))
-    assert found == dict.fromkeys(CHECKS, "ok") | {"delivery": "alarm"}
+def find_checks(store: Store) -> dict[str, str]:
+    """The status of each check of the only rule."""
+    [found] = ask(store, f"select {', '.join(CHECKS)} from experiment_health")
+    return dict(zip(CHECKS, found, strict=True))
+
+
+def test_lost_messages(store: Store) -> None:
+    """Their numbers are missed, and nobody's shares are doubted for what was in them."""
+    numbers = range(1, HOURS, 3)
+    make(store, Experiment(unit_count=20_000), lost={"isolate-3": numbers})
+    assert find_checks(store) == dict.fromkeys(CHECKS, "ok") | {"delivery": "alarm"}
+    assert ask(store, "select sum(missing_count) from delivery_health") == [(len(numbers),)]
+
+
+def test_messages_are_missed_long_after_the_last_new_unit(store: Store) -> None:
+    """A rule's delivery is that of all its exposures: all units were new in the first hour, and came back since."""
+    make(store, Experiment(unit_count=2000), lost={"isolate-3": range(50, 250), "isolate-4": range(50, 250)})
+    with store.transaction() as connection:
+        connection.execute(
+            "insert into exposures by name select * replace (timestamp '2026-11-01 00:30:00' as applied_at, "
+            "timestamp '2026-11-01 01:00:00' as landed_at, 0 as seq) from exposures"
+        )
+    assert ask(store, "select count(distinct hour), max(hour) from unit_counts") == [
+        (1, datetime.fromisoformat("2026-11-01"))
+    ]
+    assert find_checks(store)["delivery"] == "alarm"
+    [(reason,)] = ask(store, "select reason from checks where name = 'delivery' and rule is not null")
+    assert reason.startswith("400 of 2,352 messages never arrived")
+
+
+def test_a_rule_is_not_blamed_for_the_time_before_and_after_it(store: Store) -> None:
+    """Messages that others lost before its first exposure, or after its last, are none of its own."""
+    make(store, Experiment("early", unit_count=2000), Experiment("late", unit_count=2000))
+    with store.transaction() as connection:
+        connection.execute(
+            "delete from exposures where (flag = 'flags/early') <> (applied_at < timestamp '2026-11-07 00:00:00')"
+        )
+        lose_messages(connection, "isolate-3", range(200, 240))
+    assert ask(store, "select flag, delivery from experiment_health order by flag") == [
+        ("flags/early", "ok"),
+        ("flags/late", "alarm"),
+    ]
 
 
 def test_a_change_of_allocation_is_no_mismatch(store: Store) -> None:

@@ -105,14 +105,16 @@ bot_rows as (
     from tested
     cross join given
 ),
--- As late_exposures has it, but for the days.
-lateness as (
+-- As late_exposures has it, but for the days; and when the rule was applied.
+lateness as materialized (
     select
         rule,
-        count(*) as exposure_count,
+        min(applied_at) as since,
+        max(applied_at) as until,
+        count(landed_at) as exposure_count,
         count(*) filter (epoch_us(landed_at) - epoch_us(applied_at) > (select epoch_us(late_after) from given)) as late_count
     from exposures
-    where rule is not null and landed_at is not null
+    where rule is not null
     group by rule
 ),
 late_rows as (
@@ -131,7 +133,19 @@ late_rows as (
     cross join given
 ),
 deliveries_by_hour as materialized (select hour, expected_count, missing_count from delivery_health),
-spans as (select rule, min(hour) as since, max(hour) as until from counted group by rule),
+-- By all exposures: units come back long after the last new one. A message is sent after what it holds was applied.
+spans as (
+    select rule, date_trunc('hour', min(since)) as since, max(until) + interval 1 hour as until
+    from (
+        select rule, since, until
+        from lateness
+        union all
+        select rule, min(applied_at), max(applied_at)
+        from fallthrough_exposures
+        group by rule
+    )
+    group by rule
+),
 delivered as (
     select
         tested.flag,
