@@ -17,7 +17,7 @@ from hot_worker import HotWorker, changed_plan, pointer_to
 
 from flagedge.settings import Secret
 from local_edge.server import LocalEdge
-from sync_job.pointer import KEY
+from sync_job.pointer import KEY, Bundle
 
 CONTEXT = next(iter(shop.visitors(1)))
 DAMAGED = changed_plan('"damaged"')
@@ -133,6 +133,13 @@ def _too_large(worker: HotWorker) -> None:
     worker.point(replace(pointer, bits=replace(pointer.bits, sha256="0" * 64, size_bytes=100_000_000)))
 
 
+def _never_to_be_served(worker: HotWorker) -> None:
+    plan = changed_plan('"unservable"')
+    plan = replace(plan, text=json.dumps(json.loads(plan.text) | {"unit_salt": "s" * 10_000}))
+    worker.put_plan(plan)
+    worker.point(pointer_to(plan))
+
+
 def _gone(worker: HotWorker) -> None:
     worker.delete(KEY)
 
@@ -155,6 +162,7 @@ ATTACKS: dict[Callable[[HotWorker], None], str] = {
     _with_a_changed_part: "text is damaged",
     _with_changed_bitsets: "bits is damaged",
     _too_large: "plans would take",
+    _never_to_be_served: 'state "unservable" cannot be served: RangeError: prefix of 10001 characters',
     _gone: "there is no pointer",
     _kv_down: "KV could not be read",
 }
@@ -220,6 +228,23 @@ def test_an_expired_plan_gives_way_to_the_bundle(fresh: HotWorker) -> None:
     state = fresh.await_state(lambda state: state["source"] == "bundle")
     assert state["etag"] == bundled
     assert fresh.resolve(**CONTEXT) == before
+
+
+def test_a_bundle_that_cannot_be_read(edge: LocalEdge, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A binding that somebody broke takes the news away, and not the answers."""
+    worker = HotWorker(edge, edge.directory, "broken")
+    with monkeypatch.context() as patch:
+        patch.setattr(Bundle, "to_text", lambda _: "{")
+        worker.deploy()
+    plan = changed_plan()
+    worker.put_plan(plan)
+    worker.point(pointer_to(plan))
+    for _ in range(5):
+        assert worker.resolve(**CONTEXT)
+        time.sleep(0.1)
+    state = worker.state()
+    assert (state["source"], "sequence" in state) == ("bundle", False)
+    assert "STATE_BUNDLE is not JSON" in (edge.directory / "logs" / f"{worker.worker_name}.log").read_text()
 
 
 def test_a_plan_in_chunks(fresh: HotWorker) -> None:

@@ -62,7 +62,7 @@ export class HotState {
   #problem = "";
   #candidate: Candidate | null = null;
 
-  /** `onSwap` is told of each plan that takes the place of another. */
+  /** `onSwap` is told of each plan that takes the place of another; should it throw, the one before stays. */
   constructor(kv: KVNamespace, settings: HotSettings, bundled: Plan, onSwap: (plan: Plan) => void) {
     this.#kv = kv;
     this.#ttlMs = settings.ttlMs;
@@ -112,8 +112,8 @@ export class HotState {
   }
 
   async #look(): Promise<void> {
-    this.#leaveExpired();
     try {
+      this.#leaveExpired();
       await this.#follow(await this.#kv.get(POINTER_KEY, { cacheTtl: POINTER_CACHE_S }));
       this.#problem = "";
     } catch (error) {
@@ -198,10 +198,14 @@ export class HotState {
   }
 
   #swap(state: State): void {
-    this.#floor = Math.max(this.#floor, state.sequence);
-    this.#state = state;
-    this.#onSwap(state.plan);
     const { plan, source, sequence } = state;
+    try {
+      this.#onSwap(plan);
+    } catch (error) {
+      throw new StateError(`the plan of state ${plan.etag} cannot be served: ${String(error)}`);
+    }
+    this.#floor = Math.max(this.#floor, sequence);
+    this.#state = state;
     console.log(JSON.stringify({ event: "state.swapped", state_etag: plan.etag, source, sequence }));
   }
 

@@ -76,7 +76,7 @@ function tokenKeys(env: Env): string[] {
   return names.map((name) => text(env, name)).filter((key) => key !== "");
 }
 
-/** How plans come from KV; null where they do not. */
+/** How plans come from KV; null where they do not, or where what the bundled one is cannot be read. */
 export function readHotSettings(env: Env): HotSettings | null {
   const bundled = bundledState(env);
   const macKey = text(env, "STATE_MAC_KEY");
@@ -85,7 +85,13 @@ export function readHotSettings(env: Env): HotSettings | null {
 
 function bundledState(env: Env): BundledState | null {
   const facts = text(env, "STATE_BUNDLE");
-  return facts === "" ? null : { ...(JSON.parse(facts) as Omit<BundledState, "sinceSeconds">), sinceSeconds: stateSince(env) };
+  if (facts === "") return null;
+  try {
+    return { ...(JSON.parse(facts) as Omit<BundledState, "sinceSeconds">), sinceSeconds: stateSince(env) };
+  } catch {
+    console.error(JSON.stringify({ event: "state.refused", reason: "STATE_BUNDLE is not JSON" }));
+    return null;
+  }
 }
 
 function stateSince(env: Env): number {
