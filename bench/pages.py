@@ -1,13 +1,15 @@
 """`make bench-pages`: a page with its flags beside the same page passed through; docs/benchmarks.md explains.
 
 One request after the other over loopback: `passed` is a path without flags, `bypass` a page that its origin does not
-let us keep, `miss` one that is kept and never found, `hit` one from the cache. CPU is that of the Worker's process.
+let us keep, `miss` one that is kept and never found, `hit` one from the cache; each answer's `Server-Timing` has to say
+so. The last rows' origin compresses with gzip, as most do. CPU is that of the Worker's process.
 """
 
 from __future__ import annotations
 
 import itertools
 import os
+import re
 import tempfile
 import time
 from pathlib import Path
@@ -24,6 +26,9 @@ REQUESTS = 400
 WARM_UP = 100
 ITEM = '<li class="item"><a href="/item"><span>an item of the shop</span></a></li>\n'
 PAGE = f"<!doctype html><html><head><title>shop</title></head><body><ul>{ITEM * 600}</ul></body></html>"
+VISITOR = "0123456789abcdef"
+SOURCE = re.compile(r'page;desc="(\w+)"')
+"""hit, miss or bypass; nothing is said of what passes through."""
 TICKS_S = os.sysconf("SC_CLK_TCK")
 
 
@@ -35,32 +40,39 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as directory, run_page_site(Path(directory)) as site:
         passed = site.origin.answer("/plain/x", PAGE)
         bypass = site.origin.answer("/private", PAGE, cache_control="private")
+        measure(site, "passed through: a path without flags", passed, "passed")
+        measure(site, "from the origin, not kept", bypass, "bypass")
         kept = site.origin.answer("/kept", PAGE, cache_control="s-maxage=3600")
-        site.get(kept, visitor="0123456789abcdef")
-        site.wait_until_kept(kept)
-        measure(site, "passed through: a path without flags", passed)
-        measure(site, "from the origin, not kept", bypass)
-        measure(site, "from the origin, kept", f"{kept}?")
-        measure(site, "from the cache", kept)
+        measure_kept(site, kept, "")
+        packed = site.origin.answer("/packed", PAGE, cache_control="s-maxage=3600", content_encoding="gzip")
+        measure_kept(site, packed, ", gzip")
 
 
-def measure(site: PageSite, name: str, path: str) -> None:
+def measure_kept(site: PageSite, path: str, form: str) -> None:
+    """Rows of a page that may be kept."""
+    site.get(path, visitor=VISITOR)
+    site.wait_until_kept(path)
+    measure(site, f"from the origin, kept{form}", f"{path}?", "miss")
+    measure(site, f"from the cache{form}", path, "hit")
+
+
+def measure(site: PageSite, name: str, path: str, source: str) -> None:
     """Print a row; a path that ends with `?` is another URL each time."""
     (pid,) = site.edge.edge.runtime.pids(WORKER).values()
     times_ms: list[tuple[float, float]] = []
     numbers = itertools.count()
-    with httpx.Client(base_url=site.url, headers={"cookie": f"{COOKIE}=0123456789abcdef"}) as http:
+    with httpx.Client(base_url=site.url, headers={"cookie": f"{COOKIE}={VISITOR}"}) as http:
         for _ in range(WARM_UP):
-            ask(http, path, next(numbers))
+            ask(http, path, next(numbers), source)
         before_s = read_cpu_s(pid)
-        times_ms = [ask(http, path, next(numbers)) for _ in range(REQUESTS)]
+        times_ms = [ask(http, path, next(numbers), source) for _ in range(REQUESTS)]
         cpu_ms = (read_cpu_s(pid) - before_s) / REQUESTS * 1000
     first, whole = (median(each) for each in zip(*times_ms, strict=True))
     print(f"| {name} | {first:.2f} | {whole:.2f} | {cpu_ms:.2f} |")
 
 
-def ask(http: httpx.Client, path: str, number: int) -> tuple[float, float]:
-    """Milliseconds to the first byte of the body, and to its end."""
+def ask(http: httpx.Client, path: str, number: int, source: str) -> tuple[float, float]:
+    """Milliseconds to the first byte of the body, and to its end; the page must have come from `source`."""
     began = time.perf_counter()
     with http.stream("GET", f"{path}{number}" if path.endswith("?") else path) as response:
         body = response.iter_raw()
@@ -68,7 +80,11 @@ def ask(http: httpx.Client, path: str, number: int) -> tuple[float, float]:
         first = time.perf_counter() - began
         for _ in body:
             pass
-    return first * 1000, (time.perf_counter() - began) * 1000
+    whole = time.perf_counter() - began
+    found = SOURCE.search(response.headers.get("server-timing", ""))
+    is_so = response.status_code == 200 and (found[1] if found else "passed") == source
+    assert is_so, f"{path} is not {source}: {response.status_code}, {response.headers}"
+    return first * 1000, whole * 1000
 
 
 def read_cpu_s(pid: int) -> float:

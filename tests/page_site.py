@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gzip
 import json
 import re
 import threading
@@ -85,10 +86,11 @@ class Origin:
         self.asked: list[Asked] = []
 
     def answer(self, path: str, html: str = HTML, *, status: int = 200, **headers: str) -> str:
-        """Say what is at a path; header names with underscores. The path."""
+        """Say what is at a path, compressed if `content_encoding` is gzip; header names with underscores. The path."""
         named = {name.replace("_", "-"): value for name, value in headers.items()}
+        body = gzip.compress(html.encode()) if named.get("content-encoding") == "gzip" else html.encode()
         self.answers[path] = Answered(
-            [html.encode()] if html else [], {"content-type": "text/html; charset=utf-8"} | named, status
+            [body] if body else [], {"content-type": "text/html; charset=utf-8"} | named, status
         )
         return path
 
