@@ -31,6 +31,101 @@ create or replace macro upper_half_gamma(x) as
         )
     end;
 
+-- Whether units are shared out as expected, over several epochs with shares of their own: d' V^- d, of which d are the
+-- deviations of assignments from what all epochs together expect, and V is what they vary by, the sum of
+-- n (diag(p) - p p') over epochs of n units and shares p. With one epoch that is Pearson's statistic. `cells` has a row for
+-- each subject, epoch_number and assignment with an expected_share above 0, these add up to 1, and its unit_count.
+-- V links assignments by n p q, for each epoch that shares out both. One after the other they are taken out, and what they
+-- deviate and link goes to those that they were linked to: all terms of it are positive, so nothing is lost by rounding.
+-- The last of those that are linked to each other, by whatever way, has nothing to compare: it is no degree of freedom.
+create or replace macro ratio_tests_of(cells) as table
+with recursive
+placed as materialized (
+    select
+        subject,
+        epoch_number,
+        unit_count,
+        expected_share,
+        sum(unit_count) over (partition by subject, epoch_number)::double as epoch_count,
+        dense_rank() over (partition by subject order by assignment) as place
+    from query_table(cells)
+),
+compared as materialized (
+    select subject, place, sum(unit_count)::bigint as unit_count, sum(expected_share * epoch_count) as expected_count
+    from placed
+    group by subject, place
+),
+-- What is left at each step: links to those further on, and, where `other` is null, deviations.
+steps as (
+    (
+        select subject, 1::bigint as step, place, null::bigint as other, unit_count - expected_count as amount
+        from compared
+        union all
+        select near.subject, 1, near.place, far.place, sum(near.epoch_count * near.expected_share * far.expected_share)
+        from placed as near
+        join placed as far
+            on far.subject = near.subject and far.epoch_number = near.epoch_number and far.place > near.place
+        group by near.subject, near.place, far.place
+    )
+    union all
+    (
+        with
+        leaving as (
+            select *, sum(amount) filter (other is not null) over (partition by subject) as linked
+            from steps
+            where place = step
+        )
+        select subject, step, place, other, sum(amount)
+        from (
+            select subject, step + 1 as step, place, other, amount
+            from steps
+            where place > step
+            union all
+            select near.subject, near.step + 1, near.other, far.other, near.amount * far.amount / near.linked
+            from leaving as near
+            join leaving as far on far.subject = near.subject and (far.other > near.other or far.other is null)
+            where near.other is not null and near.linked > 0
+        )
+        group by subject, step, place, other
+    )
+),
+taken_out as (
+    select
+        subject,
+        sum(amount) filter (other is null) as deviation,
+        sum(amount) filter (other is not null) as linked
+    from steps
+    where place = step
+    group by subject, place
+),
+forms as (
+    select subject, sum(deviation ** 2 / linked) as chi2, count(*) as degrees_of_freedom
+    from taken_out
+    where linked > 0
+    group by subject
+),
+summed as (
+    select
+        subject,
+        if(sum(unit_count) > 0, count(*) filter (expected_count > 0), count(*)) as assignment_count,
+        sum(unit_count)::bigint as unit_count,
+        max(abs(unit_count - expected_count)) / nullif(sum(unit_count), 0) as max_deviation,
+        min(expected_count) filter (expected_count > 0) as min_expected
+    from compared
+    group by subject
+)
+select
+    subject,
+    assignment_count,
+    unit_count,
+    chi2,
+    degrees_of_freedom,
+    chi_square_p(chi2, degrees_of_freedom) as p_value,
+    max_deviation,
+    min_expected
+from summed
+left join forms using (subject);
+
 -- The logarithm of an e-value: how many times likelier the counts are when the shares are unknown, drawn from a Dirichlet
 -- distribution around the expected ones, than with the expected ones. `counts` and `shares` are lists of one length;
 -- shares are above 0 and add up to 1. `concentration` is how sure the first is: deviations of about 1 / sqrt(concentration)
@@ -55,7 +150,7 @@ create or replace macro srm_verdict(
 ) as
     case
         when coalesce(assignment_count, 0) = 0 then 'unknown'
-        when assignment_count < 2 then 'nothing_to_compare'
+        when assignment_count < 2 or unit_count > 0 and p_value is null then 'nothing_to_compare'
         when unit_count < min_units or coalesce(min_expected, 0) < least_expected then 'too_few'
         when p_value < alpha and max_deviation >= min_deviation then 'mismatch'
         when p_value < warning_alpha then 'warning'

@@ -95,34 +95,51 @@ left join query_table(shares_of_epochs) as shares
     and shares.kind = counted.kind
     and shares.assignment_id is not distinct from counted.assignment_id;
 
-create or replace macro variant_shares_of(counts, shares_of_epochs) as table
+create or replace macro share_cells_of(counts, shares_of_epochs) as table
+-- What ratio_tests_of reads, and more: each epoch's assignments that have a share in it, also those without units.
 with
 observed as (
     select rule, epoch_number, kind, assignment_id, sum(unit_count)::bigint as unit_count
     from query_table(counts)
     where standing = 'counted'
     group by all
+)
+select
+    shares.flag,
+    shares.rule,
+    shares.epoch_number,
+    shares.kind,
+    shares.variant,
+    shares.assignment_id,
+    shares.expected_share,
+    coalesce(observed.unit_count, 0)::bigint as unit_count,
+    {'flag': shares.flag, 'rule': shares.rule} as subject,
+    {'kind': shares.kind, 'assignment_id': shares.assignment_id} as assignment
+from query_table(shares_of_epochs) as shares
+left join observed
+    on observed.rule = shares.rule
+    and observed.epoch_number = shares.epoch_number
+    and observed.kind = shares.kind
+    and observed.assignment_id is not distinct from shares.assignment_id
+where shares.kind <> 'unassigned' and shares.share > 0;
+
+create or replace macro variant_shares_of(counts, shares_of_epochs) as table
+with
+cells as (
+    select *, expected_share * sum(unit_count) over (partition by rule, epoch_number) as expected_count
+    from share_cells_of(counts, shares_of_epochs)
 ),
 expected as (
     select
-        any_value(shares.flag) as flag,
-        shares.rule,
-        shares.kind,
-        shares.assignment_id,
-        any_value(shares.variant) as variant,
-        coalesce(sum(observed.unit_count), 0)::bigint as unit_count,
-        sum(coalesce(shares.expected_share, 0) * coalesce(epochs.unit_count, 0)) as expected_count
-    from query_table(shares_of_epochs) as shares
-    left join (
-        select rule, epoch_number, sum(unit_count) as unit_count from observed group by rule, epoch_number
-    ) as epochs using (rule, epoch_number)
-    left join observed
-        on observed.rule = shares.rule
-        and observed.epoch_number = shares.epoch_number
-        and observed.kind = shares.kind
-        and observed.assignment_id is not distinct from shares.assignment_id
-    where shares.kind <> 'unassigned' and shares.share > 0
-    group by shares.rule, shares.kind, shares.assignment_id
+        any_value(flag) as flag,
+        rule,
+        kind,
+        assignment_id,
+        any_value(variant) as variant,
+        sum(unit_count)::bigint as unit_count,
+        coalesce(sum(expected_count), 0) as expected_count
+    from cells
+    group by rule, kind, assignment_id
 ),
 summed as (select *, sum(unit_count) over (partition by rule) as rule_count, unit_count / nullif(rule_count, 0) as p from expected)
 select
@@ -143,17 +160,10 @@ order by flag, rule, kind, assignment_id;
 
 create or replace macro srm_of(counts, shares_of_epochs) as table
 with
+cells as (from share_cells_of(counts, shares_of_epochs)),
 tested as (
-    select
-        any_value(flag) as flag,
-        rule,
-        if(sum(unit_count) > 0, count(*) filter (expected_count > 0), count(*)) as assignment_count,
-        sum(unit_count)::bigint as compared_count,
-        sum((unit_count - expected_count) ** 2 / expected_count) filter (expected_count > 0) as chi2,
-        min(expected_count) filter (expected_count > 0) as min_expected,
-        max(abs(deviation)) as max_deviation
-    from variant_shares_of(counts, shares_of_epochs)
-    group by rule
+    select subject.flag, subject.rule, tests.* exclude (subject, unit_count), unit_count as compared_count
+    from ratio_tests_of('cells') as tests
 ),
 standing as (
     select
@@ -178,11 +188,9 @@ joined as (
         coalesce(leaked_count, 0) as leaked_count,
         coalesce(incomparable_count, 0) as incomparable_count,
         coalesce(crossover_count, 0) as crossover_count,
-        if(assignment_count > 1 and compared_count > 0, chi2, null) as chi2,
-        if(assignment_count > 1 and compared_count > 0, assignment_count - 1, null) as degrees_of_freedom,
-        chi_square_p(
-            if(assignment_count > 1 and compared_count > 0, chi2, null), coalesce(assignment_count, 1) - 1
-        ) as p_value,
+        chi2,
+        degrees_of_freedom,
+        p_value,
         max_deviation,
         min_expected
     from tested

@@ -50,20 +50,16 @@ observed as (
     where not is_bot or dimension = 'bot'
     group by all
 ),
-totals as (
-    select rule, dimension, value, epoch_number, sum(unit_count)::bigint as epoch_count
-    from observed
-    group by all
-),
-expected as (
+cells as (
     select
-        any_value(shares.flag) as flag,
-        totals.rule,
-        totals.dimension,
-        totals.value,
-        coalesce(sum(observed.unit_count), 0)::bigint as unit_count,
-        sum(shares.expected_share * totals.epoch_count) as expected_count
-    from totals
+        {
+            'flag': shares.flag, 'rule': totals.rule, 'dimension': totals.dimension, 'value': totals.value
+        } as subject,
+        totals.epoch_number,
+        {'kind': shares.kind, 'assignment_id': shares.assignment_id} as assignment,
+        shares.expected_share,
+        coalesce(observed.unit_count, 0) as unit_count
+    from (select distinct rule, dimension, value, epoch_number from observed) as totals
     join epoch_shares as shares using (rule, epoch_number)
     left join observed
         on observed.rule = totals.rule
@@ -73,24 +69,11 @@ expected as (
         and observed.kind = shares.kind
         and observed.assignment_id is not distinct from shares.assignment_id
     where shares.kind <> 'unassigned' and shares.share > 0
-    group by totals.rule, totals.dimension, totals.value, shares.kind, shares.assignment_id
 ),
 tested as (
-    select
-        any_value(flag) as flag,
-        rule,
-        dimension,
-        value,
-        count(*) as assignment_count,
-        sum(unit_count)::bigint as unit_count,
-        sum((unit_count - expected_count) ** 2 / expected_count) as chi2,
-        count(*) - 1 as degrees_of_freedom,
-        chi_square_p(sum((unit_count - expected_count) ** 2 / expected_count), count(*) - 1) as p_value,
-        max(abs(unit_count - expected_count)) / sum(unit_count) as max_deviation,
-        min(expected_count) as min_expected
-    from expected
-    group by rule, dimension, value
-    having count(*) > 1
+    select unnest(subject), tests.* exclude (subject)
+    from ratio_tests_of('cells') as tests
+    where degrees_of_freedom > 0
 ),
 corrected as (
     select *, least(1.0, p_value * count(*) over (partition by rule, dimension)) as corrected_p_value
