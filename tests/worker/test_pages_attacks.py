@@ -144,7 +144,11 @@ def test_the_cohort_tells_nothing(site: PageSite, path: str) -> None:
 
 @pytest.mark.parametrize(
     "name",
-    ["x_flag_variants", "x_original_url", "x_rewrite_url", "x_http_method_override", "x_forwarded_host", "x_host"],
+    [
+        *("x_flag_variants", "x_original_url", "x_original_uri", "x_original_method", "x_rewrite_url", "x_url_scheme"),
+        *("x_http_method", "x_http_method_override", "x_method_override", "x_host", "forwarded", "front_end_https"),
+        *("x_forwarded_host", "x_forwarded_proto", "x_forwarded_port", "x_forwarded_prefix", "x_forwarded_server"),
+    ],
 )
 def test_no_visitor_chooses_what_the_origin_makes_for_all(site: PageSite, path: str, name: str) -> None:
     """Headers that frameworks believe do not reach it as the visitor wrote them, on pages and elsewhere."""
@@ -241,13 +245,40 @@ def test_paths_that_are_odd(site: PageSite, raw_path: str) -> None:
     assert answer[:10] in {b"HTTP/1.1 2", b"HTTP/1.1 4"}
 
 
-@pytest.mark.parametrize("kind", ["text/html; charset=utf-16", "text/html; charset=nonsense"])
-def test_pages_that_cannot_be_read_come_as_they_are(site: PageSite, path: str, kind: str) -> None:
-    """A charset that the rewriter does not know leaves the origin's page, from the cache too."""
+@pytest.mark.parametrize("charset", ["utf-16", "UTF-16LE", "'utf-16be'", "iso-2022-jp", "hz-gb-2312"])
+def test_pages_that_cannot_be_read_come_as_they_are(site: PageSite, path: str, charset: str) -> None:
+    """A charset in which ASCII is something else leaves the origin's page, and keeps it for nobody."""
+    kind = f"text/html; charset={charset}"
     site.origin.answers[path] = Answered([HTML.encode()], {"content-type": kind, "cache-control": SHARED})
-    for _ in range(2):
-        assert site.get(path, visitor=VISITOR).response.content == HTML.encode()
-        site.wait_until_kept(path)
+    response = site.get(path, visitor=VISITOR).response
+    assert (response.content, response.headers["cache-control"]) == (HTML.encode(), "private, no-store")
+    assert not is_kept(site, path)
+
+
+@pytest.mark.parametrize("charset", ["utf-8", "shift_jis", "windows-1251", "koi8-r", "gbk", "nonsense"])
+def test_bytes_of_a_page_are_its_own(site: PageSite, path: str, charset: str) -> None:
+    """Whatever they mean, they pass as they are, with fresh nonces between them."""
+    rest = bytes(range(0x80, 0x100)) + b" nonce-b2x <p nonce='b2xk'>" + bytes(range(0x80, 0x100))
+    headers = {"content-type": f"text/html; charset={charset}", "content-security-policy": "script-src 'nonce-b2xk'"}
+    chunks = [b"<html><head>", *(bytes([byte]) for byte in rest)]
+    site.origin.answers[path] = Answered(chunks, headers | {"cache-control": SHARED})
+    content = site.send("GET", path, visitor=VISITOR).content
+    head, _, body = content.partition(b"</script>")
+    nonce = head.partition(b'nonce="')[2].partition(b'"')[0]
+    assert body == rest.replace(b"b2xk", nonce)
+
+
+def test_a_page_in_utf_16_without_a_word_of_it(site: PageSite, path: str) -> None:
+    """Its first bytes say so."""
+    content = HTML.encode("utf-16")
+    site.origin.answers[path] = Answered([content], {"content-type": "text/html"})
+    assert site.send("GET", path, visitor=VISITOR).content == content
+
+
+def test_an_origin_that_sets_our_cookie(site: PageSite, path: str) -> None:
+    """A backend may say who the visitor is: ours does not take its place."""
+    site.origin.answer(path, set_cookie=f"{COOKIE}=backends-own-visitor; Path=/")
+    assert site.send("GET", path).headers.get_list("set-cookie") == [f"{COOKIE}=backends-own-visitor; Path=/"]
 
 
 def test_an_encoding_that_is_not_known(site: PageSite, path: str) -> None:

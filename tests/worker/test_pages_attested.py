@@ -35,10 +35,12 @@ def json64(value: Any) -> str:
 
 
 def jwks(key: rsa.RSAPrivateKey, kid: str) -> bytes:
-    """The team's keys as Access serves them."""
+    """The team's keys as Access serves them, among some that nobody can use."""
     numbers = key.public_key().public_numbers()
     parts = {name: text64(number.to_bytes(size)) for name, number, size in (("n", numbers.n, 256), ("e", numbers.e, 3))}
-    return json.dumps({"keys": [{"kid": kid, "kty": "RSA", "alg": "RS256", "use": "sig", **parts}]}).encode()
+    others = [{"kid": "ec", "kty": "EC", "crv": "P-256", "x": "AA", "y": "AA"}, {"kty": "RSA", **parts}, {}]
+    usable = {"kid": kid, "kty": "RSA", "alg": "RS256", "use": "sig", **parts}
+    return json.dumps({"keys": [*others, usable]}).encode()
 
 
 @pytest.fixture(scope="module")

@@ -12,6 +12,7 @@ const COOKIE = "CF_Authorization";
 const TOKEN = /^([\w-]{1,1000})\.([\w-]{1,8000})\.([\w-]{1,1000})$/;
 const FRESH_MS = 3_600_000;
 const KEPT_MS = 86_400_000;
+const FETCH_MAX_MS = 10_000;
 /** Between two fetches, whatever tokens come. */
 const PAUSE_MS = 60_000;
 const SKEW_S = 60;
@@ -60,11 +61,15 @@ export class AccessTokens {
 
   async #fetchKeys(nowMs: number): Promise<void> {
     try {
-      const response = await fetch(`${this.settings.team}/cdn-cgi/access/certs`, { redirect: "manual" });
+      const response = await fetch(`${this.settings.team}/cdn-cgi/access/certs`, { redirect: "manual", signal: AbortSignal.timeout(FETCH_MAX_MS) });
       if (!response.ok) throw new Error(`HTTP ${response.status}`);
-      const { keys } = (await response.json()) as { keys: (JsonWebKey & { kid: string })[] };
-      const imported = keys.map(async (key) => [key.kid, await crypto.subtle.importKey("jwk", key, RS256, false, ["verify"])] as const);
-      this.#keys = new Map(await Promise.all(imported));
+      const { keys } = (await response.json()) as { keys: JsonWebKey[] };
+      const imported = keys.map(async (key) => [(key as { kid?: unknown }).kid, await crypto.subtle.importKey("jwk", key, RS256, false, ["verify"])] as const);
+      const settled = await Promise.allSettled(imported);
+      // A key of another kind is none that we could use.
+      const usable = settled.flatMap((each) => (each.status === "fulfilled" && typeof each.value[0] === "string" ? [each.value as [string, CryptoKey]] : []));
+      if (usable.length === 0) throw new Error("no key of RS256");
+      this.#keys = new Map(usable);
       this.#fetchedAtMs = nowMs;
     } catch (error) {
       console.error(JSON.stringify({ event: "access_keys.failed", error: String(error) }));

@@ -7,17 +7,7 @@ import { Refusal } from "./refusal";
 /** JSON of ASCII: the variant of each flag that the page uses by their short names, null for the default. */
 const VARIANTS_HEADER = "x-flag-variants";
 /** Headers that frameworks believe about the URL or the method: with them, one visitor could choose what is kept for all. */
-const UNTRUSTED_HEADERS = [
-  VARIANTS_HEADER,
-  "x-forwarded-scheme",
-  "x-host",
-  "x-http-method",
-  "x-http-method-override",
-  "x-method-override",
-  "x-original-host",
-  "x-original-url",
-  "x-rewrite-url",
-];
+const UNTRUSTED = /^(x-flag-variants|forwarded|x-forwarded-(?!for$).*|x-original-.*|x-rewrite-url|x-url-scheme|x-host|x-http-method(-override)?|x-method-override|front-end-https)$/;
 /** A page differs by visitor: neither a part of it nor "not modified" can be used. */
 const CONDITIONS = ["if-match", "if-modified-since", "if-none-match", "if-range", "if-unmodified-since"];
 
@@ -40,10 +30,11 @@ export class PageOrigin {
   }
 
   #requestFor(request: Request): Request {
-    const { host, pathname, search } = new URL(request.url);
+    const { host, pathname, protocol, search } = new URL(request.url);
     const asked = new Request(this.origin === "" ? request.url : `${this.origin}${pathname}${search}`, request);
-    for (const name of UNTRUSTED_HEADERS) asked.headers.delete(name);
+    for (const name of [...asked.headers.keys()]) if (UNTRUSTED.test(name)) asked.headers.delete(name);
     asked.headers.set("x-forwarded-host", host);
+    asked.headers.set("x-forwarded-proto", protocol.slice(0, -1));
     return asked;
   }
 }

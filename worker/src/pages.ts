@@ -10,7 +10,7 @@ import { findPage, freshnessOf, isShareable, keepPage } from "./page_cache";
 import { CohortGuard } from "./page_cohorts";
 import { type Attested, PageContext } from "./page_context";
 import type { PageFlagReader, PageFlags } from "./page_flags";
-import { isPage, toVisitor } from "./page_html";
+import { isPage, passToVisitor, toVisitor } from "./page_html";
 import { PageOrigin } from "./page_origin";
 import { type PagePath, PagePaths } from "./page_paths";
 import type { PageSettings } from "./page_settings";
@@ -58,9 +58,9 @@ export class Pages {
     const decided = path === null ? null : await this.#decide(request, path, execution);
     if (decided === null) return this.#origin.pass(request);
     const found = await this.#find(request, decided.flags, execution);
-    if (!isPage(found.response)) return found.response;
     try {
-      return toVisitor(found.response, partOf(decided, found));
+      const part = partOf(decided, found);
+      return isPage(found.response) ? toVisitor(found.response, part) : passToVisitor(found.response, part);
     } catch (error) {
       this.#report(error);
       return found.from === "hit" ? this.#origin.pass(request) : found.response;
