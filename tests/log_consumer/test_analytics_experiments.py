@@ -163,13 +163,51 @@ def test_a_variant_without_units_is_there(store: Store) -> None:
     ]
 
 
-def test_an_unknown_allocation_is_said(store: Store) -> None:
-    """Upstream's messages say no state; nothing is compared, and nothing is called well."""
-    make(store, Experiment())
+def forget_states(store: Store, *, which: str = "true") -> None:
+    """Leave exposures as upstream's messages would: they say no state."""
     with store.transaction() as connection:
-        connection.execute("update exposures set state_etag = null")
+        connection.execute(f"update exposures set state_etag = null where {which}")
+
+
+def test_an_unknown_allocation_is_said(store: Store) -> None:
+    """Nothing is compared, and nothing that needs a state is called well."""
+    make(store, Experiment(crossing=0.5))
+    forget_states(store)
+    [(crossed,)] = ask(store, "select count(*) from crossovers where cause = 'unknown'")
+    assert 1200 < crossed < 1800
     assert ask(store, "select verdict, unknown_state_count from srm") == [("too_few", 3000)]
-    assert ask(store, "select verdict, shares from experiment_health") == [("unknown", "unknown")]
+    assert ask(store, "select verdict from experiment_health") == [("unknown",)]
+    assert find_checks(store) == dict.fromkeys(CHECKS, "ok") | dict.fromkeys(
+        ("shares", "crossovers", "leaks"), "unknown"
+    )
+    [(reason,)] = ask(store, "select reason from experiment_health")
+    several = "0 of 3,000 units were given several assignments by one allocation"
+    assert reason.split("; ") == [
+        f"{several}, {crossed:,} more by states that are unknown",
+        "0 units have an assignment that nobody should have, of 3,000 it cannot be told: their states are unknown",
+        "too few units to tell: 0 (left out: 3,000 of unknown states)",
+    ]
+
+
+def test_a_few_unknown_states_leave_the_rest_to_be_judged(store: Store) -> None:
+    """They are counted as left out; a defect of the others is still one."""
+    make(store, Experiment(unit_count=20_000, crossing=0.02, bots=0.01, leaked=0.002))
+    forget_states(store, which="hash(targeting_key) % 100 = 0")
+    assert find_checks(store) == dict.fromkeys(CHECKS, "ok") | {"crossovers": "alarm", "leaks": "alarm"}
+    [(unknown, bots, leaked)] = ask(store, "select unknown_state_count, bot_count, leaked_count from srm")
+    assert min(unknown, bots, leaked) > 0
+    [(reason,)] = ask(store, "select reason from checks where name = 'shares'")
+    assert reason.endswith(f" (left out: {unknown:,} of unknown states, {bots:,} bots, {leaked:,} without a share)")
+
+
+def test_crossovers_of_unknown_states_are_not_called_well(store: Store) -> None:
+    """As long as they could be defects: one that comes rarely is no more than it would be with states."""
+    make(store, Experiment("rare", crossing=0.001), Experiment("often", crossing=0.02))
+    forget_states(store)
+    assert ask(store, "select flag, crossovers from experiment_health order by flag") == [
+        ("flags/often", "unknown"),
+        ("flags/rare", "ok"),
+    ]
 
 
 def test_settings_are_variables_of_the_session(store: Store) -> None:

@@ -28,7 +28,18 @@ last_looks as (
     group by rule
 ),
 tested as materialized (
-    select tested_once.*, last_looks.verdict as sequential_verdict, last_looks.p_value as sequential_p_value
+    select
+        tested_once.*,
+        last_looks.verdict as sequential_verdict,
+        last_looks.p_value as sequential_p_value,
+        (unit_count + bot_count + unknown_state_count + leaked_count + incomparable_count)::bigint as whole,
+        concat_ws(
+            ', ',
+            if(unknown_state_count > 0, format('{:,} of unknown states', unknown_state_count), null),
+            if(bot_count > 0, format('{:,} bots', bot_count), null),
+            if(leaked_count > 0, format('{:,} without a share', leaked_count), null),
+            if(incomparable_count > 0, format('{:,} of epochs that cannot be compared', incomparable_count), null)
+        ) as left_out
     from srm_of('counted', 'shares_of_epochs') as tested_once
     left join last_looks using (rule)
 ),
@@ -51,14 +62,15 @@ shares as (
             when verdict = 'too_few' then format('too few units to tell: {:,}', unit_count)
             when verdict = 'nothing_to_compare' then 'one assignment, so nothing to compare'
             else format('units are shared out as allocated ({:,})', unit_count)
-        end as reason
+        end || if(left_out <> '', format(' (left out: {})', left_out), '') as reason
     from tested
 ),
 crossed as (
     select
         rule,
         count(*) filter (cause = 'same_allocation') as defect_count,
-        count(*) filter (cause = 'allocation_change') as change_count
+        count(*) filter (cause = 'allocation_change') as change_count,
+        count(*) filter (cause = 'unknown') as unknown_count
     from crossovers_of('crossing', 'epochs')
     group by rule
 ),
@@ -66,20 +78,26 @@ crossover_rows as (
     select
         'crossovers' as name, flag, rule,
         case
-            when coalesce(defect_count, 0) < 10 then 'ok'
+            when defect_count < few and defect_count + unknown_count >= few then 'unknown'
+            when defect_count < few then 'ok'
             when defect_count >= crossover_alarm * whole then 'alarm'
-            when defect_count >= crossover_warning * whole then 'warning'
-            else 'ok'
+            else 'warning'
         end as status,
-        coalesce(defect_count, 0) / nullif(whole, 0) as value,
-        format('{:,} of {:,} units were given several assignments by one allocation', coalesce(defect_count, 0), whole)
-            || if(change_count > 0, format(', {:,} more after a change of it', change_count), '') as reason
+        defect_count / nullif(whole, 0) as value,
+        format('{:,} of {:,} units were given several assignments by one allocation', defect_count, whole)
+            || if(change_count > 0, format(', {:,} more after a change of it', change_count), '')
+            || if(unknown_count > 0, format(', {:,} more by states that are unknown', unknown_count), '') as reason
     from (
-        select flag, rule, (unit_count + bot_count + unknown_state_count + leaked_count + incomparable_count)::bigint as whole
+        select
+            flag, rule, whole, crossover_alarm,
+            coalesce(defect_count, 0) as defect_count,
+            coalesce(change_count, 0) as change_count,
+            coalesce(unknown_count, 0) as unknown_count,
+            greatest(crossover_min_units, least(crossover_warning, crossover_alarm) * whole) as few
         from tested
+        left join crossed using (rule)
+        cross join given
     )
-    left join crossed using (rule)
-    cross join given
 ),
 leaked as (
     select rule, sum(unit_count - carried_count)::bigint as leak_count, sum(carried_count)::bigint as carried_count
@@ -89,10 +107,16 @@ leaked as (
 leak_rows as (
     select
         'leaks' as name, flag, rule,
-        case when leak_count > 0 then 'alarm' else 'ok' end as status,
+        case
+            when leak_count > 0 then 'alarm'
+            when unknown_state_count > 0 and unknown_state_count = whole then 'unknown'
+            else 'ok'
+        end as status,
         coalesce(leak_count, 0)::double as value,
         format('{:,} units have an assignment that nobody should have', coalesce(leak_count, 0))
-            || if(carried_count > 0, format(', {:,} more may have it from an earlier allocation', carried_count), '') as reason
+            || if(carried_count > 0, format(', {:,} more may have it from an earlier allocation', carried_count), '')
+            || if(unknown_state_count > 0, format(', of {:,} it cannot be told: their states are unknown', unknown_state_count), '')
+            as reason
     from tested
     left join leaked using (rule)
 ),
