@@ -133,13 +133,14 @@ def _redrive(options: argparse.Namespace) -> None:
 
 def _sql(options: argparse.Namespace) -> None:
     settings = read_query_settings(os.environ)
-    sys.stdout.write(format_answer(query(settings.database, options.query, engine=settings.engine), options.format))
+    answer = query(settings.database, options.query, engine=settings.engine, analysis=settings.analysis)
+    sys.stdout.write(format_answer(answer, options.format))
 
 
 def _check(options: argparse.Namespace) -> int:
     settings = read_query_settings(os.environ)
     configure_logs(job="log_consumer", level="warning")
-    with Reader(settings.database, engine=settings.engine) as reader:
+    with Reader(settings.database, engine=settings.engine, analysis=settings.analysis) as reader:
         findings = find_failed(reader)
     if settings.alert_url:
         with Store(settings.database, engine=settings.engine) as store:
@@ -151,7 +152,7 @@ def _check(options: argparse.Namespace) -> int:
 
 def _report(options: argparse.Namespace) -> None:
     settings = read_query_settings(os.environ)
-    with Reader(settings.database, engine=settings.engine) as reader:
+    with Reader(settings.database, engine=settings.engine, analysis=settings.analysis) as reader:
         done = report(reader, settings.database, options.out, rule=options.rule, since=options.since, now=utc_now())
     _print(options, done.facts(), describe_reported(done, options.out))
 

@@ -7,7 +7,7 @@ import io
 import json
 import math
 import unicodedata
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import date, datetime
 from decimal import Decimal
@@ -16,6 +16,7 @@ from typing import Any
 import duckdb
 
 from flagedge.errors import FlagedgeError
+from log_consumer.analysis import Value
 from log_consumer.databases import Database
 from log_consumer.engine import Engine, one_line
 from log_consumer.store import Reader
@@ -38,9 +39,17 @@ class Answer:
     numeric: tuple[bool, ...]
 
 
-def query(database: Database, sql: str, *, engine: Engine | None = None, lock_wait_s: float = 10.0) -> Answer:
+def query(
+    database: Database,
+    sql: str,
+    *,
+    engine: Engine | None = None,
+    lock_wait_s: float = 10.0,
+    analysis: Mapping[str, Value] | None = None,
+) -> Answer:
     """Run `sql` read-only. Raises LocalError when the database cannot be had, QueryError when the SQL fails."""
-    with Reader(database, engine=engine, lock_wait_s=lock_wait_s) as reader, reader.look() as connection:
+    reading = Reader(database, engine=engine, lock_wait_s=lock_wait_s, analysis=analysis)
+    with reading as reader, reader.look() as connection:
         try:
             relation = connection.sql(sql)
             if relation is None:

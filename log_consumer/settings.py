@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 
 from flagedge.logs import LEVELS
 from flagedge.references import open_reader
 from flagedge.settings import Secret, SettingsReader, decode_base64
+from log_consumer.analysis import Value, parse_analysis
 from log_consumer.databases import DUCKLAKE, S3, Database, Lake, parse_database, show_database
 from log_consumer.engine import Engine
 from log_consumer.privacy import HMAC, KEY_BYTES, PLAIN, POLICIES, STORE_PLAIN, KeyPolicy
@@ -74,13 +75,17 @@ class Settings:
 
 @dataclass(frozen=True, slots=True)
 class QuerySettings:
-    """What the commands are told that need no token, for they call nobody; `retention_days` 0 keeps all."""
+    """What the commands are told that need no token, for they call nobody.
+
+    `retention_days` 0 keeps all; `analysis` are variables of the view analysis_settings.
+    """
 
     database: Database = DATABASE
     engine: Engine = Engine()  # noqa: RUF009 - immutable
     s3: S3 = S3()  # noqa: RUF009 - immutable
     retention_days: int = 0
     alert_url: Secret = Secret("")  # noqa: RUF009 - immutable
+    analysis: Mapping[str, Value] = field(default_factory=dict)
 
 
 def read_settings(environ: Mapping[str, str]) -> Settings:
@@ -131,7 +136,15 @@ def _read_query(reader: SettingsReader) -> QuerySettings:
         s3=_read_s3(reader),
         retention_days=reader.whole_number("RETENTION_DAYS", 0, low=0, high=36_500),
         alert_url=reader.secret_url("ALERT_WEBHOOK_URL"),
+        analysis=_read_analysis(reader),
     )
+
+
+def _read_analysis(reader: SettingsReader) -> Mapping[str, Value]:
+    values, problems = parse_analysis(reader.text("ANALYSIS"))
+    for problem in problems:
+        reader.problem(f"ANALYSIS: {problem}")
+    return values
 
 
 def _read_key_policy(reader: SettingsReader) -> KeyPolicy:

@@ -7,13 +7,14 @@ hold tables: a DuckDB file (file.py), which one process at a time may have open,
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import AbstractContextManager, contextmanager, suppress
 from types import TracebackType
 from typing import Protocol, Self
 
 import duckdb
 
+from log_consumer.analysis import Value, set_variables
 from log_consumer.databases import Database, Lake
 from log_consumer.engine import Engine, translate_errors
 from log_consumer.file import FilePlace
@@ -110,10 +111,21 @@ class Store:
 
 
 class Reader:
-    """The tables of a database to look at; a file can be written by others between two looks."""
+    """The tables of a database to look at; a file can be written by others between two looks.
 
-    def __init__(self, database: Database, *, engine: Engine | None = None, lock_wait_s: float = 10.0) -> None:
+    `analysis` are variables of the view analysis_settings that are not to have their defaults.
+    """
+
+    def __init__(
+        self,
+        database: Database,
+        *,
+        engine: Engine | None = None,
+        lock_wait_s: float = 10.0,
+        analysis: Mapping[str, Value] | None = None,
+    ) -> None:
         self.connection = (engine or Engine()).connect()
+        set_variables(self.connection, analysis or {})
         self._place = _find_place(database, lock_wait_s=lock_wait_s, clock=time.monotonic, sleep=time.sleep)
         self._place.open(self.connection)
 

@@ -1,5 +1,5 @@
 -- analysis_settings: what do the views take for granted? Each column is a variable of that name, where the session has set
--- one (`set variable srm_alpha = 0.01`), and otherwise what stands here.
+-- one (`set variable srm_alpha = 0.01`; the setting ANALYSIS of log-consumer does), and otherwise what stands here.
 -- Grain: one row.
 --   as_of                    now, UTC: what is late or stale is so by then
 --   day_begins               where a day begins after midnight UTC, an interval; may be negative
@@ -11,6 +11,7 @@
 --                            significant
 --   srm_concentration        the sequential test finds deviations of about 1 / sqrt(this) soonest
 --   crossover_warning, crossover_alarm    share of units with more than one assignment, without a change of allocation
+--   crossover_min_units      with fewer such units neither is said
 --   bot_warning              share of units that are marked as bots
 --   late_after               an exposure that lands later after it was applied is late, an interval
 --   late_warning, late_alarm           share of exposures that are late
@@ -29,6 +30,7 @@ select
     coalesce(getvariable('srm_concentration')::double, 1000) as srm_concentration,
     coalesce(getvariable('crossover_warning')::double, 0.001) as crossover_warning,
     coalesce(getvariable('crossover_alarm')::double, 0.01) as crossover_alarm,
+    coalesce(getvariable('crossover_min_units')::bigint, 10) as crossover_min_units,
     coalesce(getvariable('bot_warning')::double, 0.05) as bot_warning,
     coalesce(getvariable('late_after')::interval, interval 1 hour) as late_after,
     coalesce(getvariable('late_warning')::double, 0.01) as late_warning,
