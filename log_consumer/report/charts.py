@@ -7,6 +7,7 @@ afterwards.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 from datetime import UTC, datetime, timedelta
 from typing import Any
@@ -26,6 +27,7 @@ VEGA_LITE = "6.4"
 POINTS_MAX = 200
 # Characters of a name in a chart.
 NAME_MAX = 60
+PLACE = re.compile(r">name of (\d+)<")
 DASHES = ([1, 0], [7, 3], [2, 3], [9, 3, 2, 3], [4, 2], [1, 2], [12, 3], [6, 2, 1, 2])
 # As many as page.css has; what comes after them begins again, with the same dashes.
 COLOURS = [f"var(--s{number})" for number in range(1, len(DASHES) + 1)]
@@ -117,11 +119,8 @@ def draw_deviations(points: Points, names: Sequence[str]) -> Html | None:
     ]
     placed = [{**point, "place": _place_of(point["series"])} for point in points]
     chart = _draw({"data": {"values": placed}, "layer": layers}, height=60 + 46 * len(points))
-    for point in points:
-        name = names[point["series"]]
-        name = name if len(name) <= NAME_MAX else f"{name[: NAME_MAX - 1]}…"
-        chart = Html(chart.replace(f">{_place_of(point['series'])}<", f">{escape(name)}<", 1))
-    return chart
+    # All at once: a name may be what stands in another's place.
+    return Html(PLACE.sub(lambda place: f">{_cut(names[int(place[1])])}<", chart))
 
 
 def draw_p_values(points: Points, *, alpha: float, epochs: Epochs) -> Html | None:
@@ -192,8 +191,12 @@ def draw_delivery(points: Points, *, step: timedelta) -> Html | None:
 
 
 def _place_of(series: int) -> str:
-    """What a chart says where a name belongs."""
+    """What a chart says where a name belongs; PLACE finds it."""
     return f"name of {series}"
+
+
+def _cut(name: str) -> Html:
+    return escape(name if len(name) <= NAME_MAX else f"{name[: NAME_MAX - 1]}…")
 
 
 def describe(chart: Html, text: str) -> Html:

@@ -21,7 +21,7 @@ from reported import EVIL, EXPERIMENTS, NOW, Written, make_database, write
 import log_consumer
 from log_consumer.cli import main
 from log_consumer.query import query
-from log_consumer.report.charts import NAME_MAX
+from log_consumer.report.charts import NAME_MAX, draw_deviations
 from log_consumer.report.markup import SIGNS, Html, tag
 from log_consumer.store import Store
 
@@ -123,6 +123,13 @@ def test_names_of_others_are_text(written: Written) -> None:
     assert "\x1b" not in written.text
     assert f"{shown[: NAME_MAX - 1]}…" in texts_of("text", written.section(shown))
     assert [count for (count,) in ask(written, "select count(*) > 50000 from exposures")] == [True]
+
+
+def test_a_name_may_be_another_name_s_place() -> None:
+    """Whatever the variants are called, each stands in its own row of the chart of shares."""
+    names = ["name of 1", "name of 2", "name of 0", ">name of 0<"]
+    points = [{"series": series, "low": -1.0, "deviation": 0.0, "high": 1.0} for series in range(len(names))]
+    assert texts_of("text", draw_deviations(points, names) or "")[-len(names) :] == names
 
 
 def test_one_rule_alone(written: Written, tmp_path: Path) -> None:
