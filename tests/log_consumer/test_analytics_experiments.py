@@ -84,6 +84,23 @@ def test_lost_messages(store: Store) -> None:
     assert ask(store, "select sum(missing_count) from delivery_health") == [(len(numbers),)]
 
 
+def test_what_an_isolate_sent_last_is_not_missed(store: Store) -> None:
+    """Isolates end all the time, so one that fell silent is no defect; what it may have sent is bounded, and said.
+
+    One that no message arrived of leaves no trace at all.
+    """
+    experiment = Experiment(unit_count=20_000)
+    make(store, experiment, lost={"isolate-3": range(100, HOURS), "isolate-4": range(HOURS)})
+    assert find_checks(store) == dict.fromkeys(CHECKS, "ok")
+    [(expected, missing, unconfirmed)] = ask(
+        store,
+        "select sum(expected_count), sum(missing_count), sum(unconfirmed_count) from delivery_health",
+    )
+    assert (expected, missing, unconfirmed) == (5 * HOURS + 100, 0, 6)
+    [(reason,)] = ask(store, "select reason from checks where name = 'delivery' and rule is null")
+    assert reason == f"0 of {expected:,} messages never arrived, and up to 6 that isolates may have sent last"
+
+
 def test_messages_are_missed_long_after_the_last_new_unit(store: Store) -> None:
     """A rule's delivery is that of all its exposures: all units were new in the first hour, and came back since."""
     make(store, Experiment(unit_count=2000), lost={"isolate-3": range(50, 250), "isolate-4": range(50, 250)})

@@ -156,7 +156,7 @@ late_rows as (
     left join lateness using (rule)
     cross join given
 ),
-deliveries_by_hour as materialized (select hour, expected_count, missing_count from delivery_health),
+deliveries_by_hour as materialized (select hour, expected_count, missing_count, unconfirmed_count from delivery_health),
 -- By all exposures: units come back long after the last new one. A message is sent after what it holds was applied.
 spans as (
     select rule, date_trunc('hour', min(since)) as since, max(until) + interval 1 hour as until
@@ -175,25 +175,31 @@ delivered as (
         tested.flag,
         tested.rule,
         coalesce(sum(expected_count), 0)::bigint as expected_count,
-        coalesce(sum(missing_count), 0)::bigint as missing_count
+        coalesce(sum(missing_count), 0)::bigint as missing_count,
+        coalesce(sum(unconfirmed_count), 0)::bigint as unconfirmed_count
     from tested
     left join spans using (rule)
     left join deliveries_by_hour on hour between since and until
     group by tested.flag, tested.rule
     union all
-    select null, null, coalesce(sum(expected_count), 0)::bigint, coalesce(sum(missing_count), 0)::bigint
+    select
+        null, null, coalesce(sum(expected_count), 0)::bigint, coalesce(sum(missing_count), 0)::bigint,
+        coalesce(sum(unconfirmed_count), 0)::bigint
     from deliveries_by_hour
 ),
 delivery_rows as (
     select
         'delivery' as name, flag, rule,
+        -- By what is known alone: every isolate ends, and of what it sent last none can be told from one that was idle.
         case
             when missing_count = 0 then 'ok'
             when missing_count >= missing_alarm * expected_count then 'alarm'
             else 'warning'
         end as status,
         missing_count / nullif(expected_count, 0) as value,
-        format('{:,} of {:,} messages never arrived', missing_count, expected_count) as reason
+        format('{:,} of {:,} messages never arrived', missing_count, expected_count)
+            || if(unconfirmed_count > 0, format(', and up to {:,} that isolates may have sent last', unconfirmed_count), '')
+            as reason
     from delivered
     cross join given
 ),
