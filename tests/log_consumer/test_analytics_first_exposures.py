@@ -38,9 +38,42 @@ order by all
 KEPT = """
 select rule, targeting_key, first_applied_at, first_assignment_id, assignment from first_exposures order by all
 """
+# Rows as the epochs are known now; two and one are one when both records are there.
+ROWS_FROM_SCRATCH = """
+with
+everything as (
+    select
+        rule, targeting_key, if(variant is null, 'client_default', 'variant') as kind, assignment_id, applied_at,
+        state_etag
+    from exposures
+    where rule is not null and targeting_key is not null
+    union all
+    select rule, targeting_key, 'fallthrough', assignment_id, applied_at, state_etag from fallthrough_exposures
+    where targeting_key is not null
+),
+placed as (
+    select everything.* replace (coalesce(first_state_etag, state_etag) as state_etag)
+    from everything
+    left join allocation_epochs using (rule, state_etag)
+),
+firsts as (
+    select rule, targeting_key, kind, assignment_id, state_etag, min(applied_at) as first_applied_at
+    from placed
+    group by all
+)
+select
+    *,
+    row_number() over (unit order by first_applied_at, assignment_id, state_etag, kind) = 1,
+    (
+        select count(distinct assignment_id) > 1 from everything
+        where everything.rule = firsts.rule and everything.targeting_key = firsts.targeting_key
+    )
+from firsts
+window unit as (partition by rule, targeting_key)
+order by all
+"""
 ROWS = """
-select rule, targeting_key, assignment_id, if(state_etag in ('one', 'two'), 'one', state_etag), first_applied_at,
-    is_first, is_crossover
+select rule, targeting_key, kind, assignment_id, state_etag, first_applied_at, is_first, is_crossover
 from unit_exposures order by all
 """
 
@@ -59,6 +92,11 @@ def land(store: Store, *bodies: str) -> None:
         load(connection, batch, is_lake=store.is_lake)
 
 
+def roll(store: Store) -> None:
+    with store.transaction() as connection:
+        rolls.roll_forward(connection, rolls.read_open_roll(connection), now=NOW)
+
+
 def allocated(state: str, share: float, seq: int) -> str:
     return record(
         isolate=f"record-of-{state}",
@@ -71,13 +109,14 @@ def allocated(state: str, share: float, seq: int) -> str:
 
 
 def make_messages(draw: random.Random, count: int) -> list[str]:
-    """A few units that come again and again, some with several assignments, some through a holdout."""
+    """A few units that come again and again, some with several assignments or kinds of one, some through a holdout."""
 
     def decide() -> Decided:
         unit = draw.choice(UNITS)
-        variant = f"flags/a/variants/{draw.choice(['on', 'on', 'on', 'off'])}"
+        assignment_id = f"flags/a/variants/{draw.choice(['on', 'on', 'on', 'off'])}"
+        variant = "" if draw.random() < 0.2 else assignment_id
         passed = (Fallthrough(unit=unit),) if draw.random() < 0.3 else ()
-        return decided(unit=unit, variant=variant, assignment_id=variant, fallthroughs=passed)
+        return decided(unit=unit, variant=variant, assignment_id=assignment_id, fallthroughs=passed)
 
     return [
         body(
@@ -91,6 +130,7 @@ def make_messages(draw: random.Random, count: int) -> list[str]:
 
 def assert_exact(store: Store) -> None:
     assert ask(store, KEPT) == ask(store, FROM_SCRATCH)
+    assert ask(store, ROWS) == ask(store, ROWS_FROM_SCRATCH)
 
 
 @pytest.mark.parametrize("seed", range(4))
@@ -120,14 +160,49 @@ def test_a_roll_changes_no_row(any_store: Store) -> None:
     land(any_store, *messages[15:])
     for part in (messages[:15], []):
         before = ask(any_store, ROWS)
-        with any_store.transaction() as connection:
-            rolls.roll_forward(connection, rolls.read_open_roll(connection), now=NOW)
+        roll(any_store)
         assert ask(any_store, ROWS) == before
         assert ask(any_store, "select count(*) from touched_units") == [(0,)]
         if part:
             land(any_store, *part)
-    keys = [row[:4] for row in ask(any_store, ROWS) if row[0] == ALLOCATION["rule"]]
+    keys = [row[:5] for row in ask(any_store, ROWS) if row[0] == ALLOCATION["rule"]]
     assert len(keys) == len(set(keys)) > len({key[1] for key in keys})
+
+
+def test_a_record_may_land_after_a_roll(any_store: Store) -> None:
+    """States that turn out to be of one epoch leave one row, before the next roll and after it."""
+    come = [request(decided(unit="both"), at_ms=AT_MS + seq) for seq in range(3)]
+    land(any_store, allocated("one", 0.5, 1), body(come[0], state_etag="one"))
+    land(any_store, body(come[1], request(decided(unit="late"), at_ms=AT_MS), seq=1, state_etag="two"))
+    roll(any_store)
+    assert ask(any_store, "select state_etag from unit_exposures order by all") == [("one",), ("two",), ("two",)]
+    land(any_store, allocated("two", 0.5, 2))
+    for _ in range(2):
+        assert ask(any_store, "select targeting_key, state_etag, is_first from unit_exposures order by all") == [
+            ("both", "one", True),
+            ("late", "one", True),
+        ]
+        assert_exact(any_store)
+        roll(any_store)
+    assert ask(any_store, "select count(*) from exposed_units") == [(2,)]
+    assert ask(any_store, "select count(*) from touched_units") == [(0,)]
+
+
+def test_kinds_of_one_assignment_are_told_apart(any_store: Store) -> None:
+    """As the shares are: by kind and assignment; where the assignment has no name, by variant too."""
+    given = [("flags/a/variants/on", "on"), ("", "on"), ("flags/a/variants/on", ""), ("flags/a/variants/off", "")]
+    for seq, (variant, assignment_id) in enumerate(given):
+        unit = decided(unit=f"unit-{seq}", variant=variant, assignment_id=assignment_id)
+        land(any_store, body(request(unit), seq=seq))
+    kinds = "select targeting_key, kind, variant from unit_exposures order by all"
+    expected = [
+        (f"unit-{seq}", "variant" if variant else "client_default", variant or None)
+        for seq, (variant, _) in enumerate(given)
+    ]
+    assert ask(any_store, kinds) == expected
+    roll(any_store)
+    assert ask(any_store, kinds) == expected
+    assert_exact(any_store)
 
 
 def test_small_databases_never_roll(any_store: Store) -> None:
@@ -139,8 +214,7 @@ def test_small_databases_never_roll(any_store: Store) -> None:
 def test_what_a_unit_is_known_of_ages(any_store: Store) -> None:
     """A unit is forgotten with its exposures, and new when it comes again."""
     land(any_store, body(request(decided(unit="old"), at_ms=AT_MS)))
-    with any_store.transaction() as connection:
-        rolls.roll_forward(connection, 1, now=NOW)
+    roll(any_store)
     maintain(any_store, retention_days=1, now=NOW + timedelta(days=30))
     assert ask(any_store, KEPT) == []
     land(any_store, body(request(decided(unit="old"), at_ms=AT_MS + 40 * 86_400_000), seq=1))

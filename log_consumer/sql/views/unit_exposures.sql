@@ -1,7 +1,7 @@
 -- unit_exposures: which assignments was a unit given, and when first? Exact at any moment: what the last roll left, and what
 -- landed since.
--- Grain: one row per unit, rule, assignment and allocation epoch. Rows of upstream's messages say no state; those of one
--- assignment are one row.
+-- Grain: one row per unit, rule, assignment and allocation epoch. An assignment is a kind and an assignment_id, or where that
+-- is empty a variant. Rows of upstream's messages say no state; those of one assignment are one row.
 --   flag, rule               the experiment is the rule
 --   targeting_key, targeting_key_selector   the unit and its kind
 --   kind                     variant, client_default, or fallthrough (the rule was passed through)
