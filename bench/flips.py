@@ -32,7 +32,6 @@ from bench.states import experiment, segments, word
 from bench.sync import COMMAND, WORKER
 from local_edge.server import LocalEdge
 
-POLL_S = 0.02
 EXPERIMENTS = 230
 """Beside the flag that is flipped: a state of 250 kB."""
 FLAG = "flipped"
@@ -43,7 +42,10 @@ MAC_KEY = base64.b64encode(bytes(32)).decode()
 
 @dataclass(frozen=True, slots=True)
 class Way:
-    """A publish path under conditions; `worker_count` flips are measured at once, for those that take long."""
+    """A publish path under conditions, asked every `poll_s`.
+
+    `worker_count` flips are measured at once, for those that take long.
+    """
 
     name: str
     settings: Mapping[str, str]
@@ -51,16 +53,17 @@ class Way:
     is_proved: bool = True
     worker_count: int = 1
     limit_s: float = 4.0
+    poll_s: float = 0.02
 
 
-def by_kv(ttl_ms: int, stale_s: float, *, worker_count: int = 1) -> Way:
+def by_kv(ttl_ms: int, stale_s: float, *, worker_count: int = 1, poll_s: float = 0.02) -> Way:
     settings = {"PUBLISH": "kv", "STATE_MAC_KEY": MAC_KEY, "RULES_TTL_MS": str(ttl_ms)}
     name = f"kv, looked for every {ttl_ms / 1000:g} s, stale for {stale_s:g} s"
-    return Way(name, settings, stale_s, worker_count=worker_count, limit_s=ttl_ms / 1000 + stale_s + 4)
+    return Way(name, settings, stale_s, worker_count=worker_count, limit_s=ttl_ms / 1000 + stale_s + 4, poll_s=poll_s)
 
 
 SHORT = (Way("deploy", {}), Way("deploy, unproved", {}, is_proved=False), by_kv(1_000, 0), by_kv(1_500, 3))
-FULL = by_kv(30_000, 60, worker_count=5)
+FULL = by_kv(30_000, 60, worker_count=5, poll_s=0.25)
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,6 +80,7 @@ class Flipper:
 
     def __init__(self, edge: LocalEdge, way: Way, environ: Mapping[str, str], number: int) -> None:
         prefix = f"flips-{number}"
+        self._poll_s = way.poll_s
         self._secret = environ["CONFIDENCE_CLIENT_SECRET"]
         self._environ = dict(environ) | dict(way.settings) | {"WORKER_NAME_PREFIX": prefix}
         subprocess.run([COMMAND, "run"], env=self._environ, check=True, capture_output=True)
@@ -102,7 +106,7 @@ class Flipper:
                     if signs[name]():
                         took_s[name] = time.perf_counter() - began
                 assert process.poll() in {None, 0}
-                time.sleep(POLL_S)
+                time.sleep(self._poll_s)
         return Flip(**took_s)
 
     def answer(self) -> str:
@@ -149,7 +153,7 @@ def show_way(way: Way, draw: random.Random, count: int) -> Iterator[Figure]:
         with ThreadPoolExecutor(way.worker_count) as pool:
             while len(flips) < count:
                 # At any moment between two looks.
-                _stay_busy(flippers, draw.uniform(0, way.limit_s - 4))
+                _stay_busy(flippers, draw.uniform(0, way.limit_s - 4), way.poll_s)
                 edge.publish_state(secret, flip_state(draw, secret))
                 flips += pool.map(Flipper.time, flippers)
     for name, took_s in (("answer", [flip.answer_s for flip in flips]), ("page", [flip.page_s for flip in flips])):
@@ -159,19 +163,19 @@ def show_way(way: Way, draw: random.Random, count: int) -> Iterator[Figure]:
         yield Figure(f"{way.name}: to the run's end", median(flip.end_s for flip in flips), "s")
 
 
-def _stay_busy(flippers: Sequence[Flipper], seconds: float) -> None:
+def _stay_busy(flippers: Sequence[Flipper], seconds: float, poll_s: float) -> None:
     """Workers look behind requests only."""
     until_s = time.monotonic() + seconds
     while time.monotonic() < until_s:
         for flipper in flippers:
             flipper.page()
-        time.sleep(POLL_S)
+        time.sleep(poll_s)
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(description="Measure how long a flag's change takes to reach answers.")
     parser.add_argument("--flips", type=int, default=20)
-    parser.add_argument("--full", action="store_true", help="with the times of the world: 30 s and 60 s, 6 minutes")
+    parser.add_argument("--full", action="store_true", help="with the times of the world: 30 s and 60 s, 10 minutes")
     parser.add_argument("--seed", type=int, help="for the states (default: another one each time)")
     options = parser.parse_args(arguments)
     draw = random.Random(options.seed)
