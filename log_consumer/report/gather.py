@@ -84,9 +84,16 @@ def gather_experiment(
     begins = max(filter(None, (since, first_at)), default=None)
     grain = choose_grain(begins, last_at)
     if begins and grain == "day":
-        begins = begins.replace(hour=0, minute=0, second=0, microsecond=0)
+        begins = _find_day(connection, begins)
     values = {"rule": str(health["rule"]), "grain": grain, "since": begins or now}
     return Experiment(health, grain, begins, {name: ask(connection, name, **values) for name in QUESTIONS})
+
+
+def _find_day(connection: duckdb.DuckDBPyConnection, moment: datetime) -> datetime:
+    """The beginning of its day."""
+    sql = "select date_trunc('day', $moment - day_begins) + day_begins from analysis_settings"
+    [(day,)] = connection.execute(sql, {"moment": moment}).fetchall()
+    return datetime.fromisoformat(str(day))
 
 
 def choose_grain(begins: datetime | None, until: datetime) -> str:

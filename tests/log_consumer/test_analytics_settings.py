@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable
+from datetime import datetime, timedelta
 from pathlib import Path
 
 import pytest
@@ -13,7 +14,9 @@ from experiments import Experiment, enter_messages, plant
 from log_consumer.analysis import VARIABLES
 from log_consumer.cli import main
 from log_consumer.query import query
-from log_consumer.store import Store
+from log_consumer.report import gather
+from log_consumer.report.snapshot import take_snapshot
+from log_consumer.store import Reader, Store
 
 Run = Callable[..., str]
 
@@ -71,6 +74,48 @@ def test_few_crossovers_are_none(run: Run) -> None:
     status = ("sql", "select status from checks where name = 'crossovers'", "--format", "csv")
     assert run("crossover_warning=0.0001,crossover_alarm=0.0001", *status) == "status\nalarm\n"
     assert run("crossover_warning=0.0001,crossover_alarm=0.0001,crossover_min_units=100", *status) == "status\nok\n"
+
+
+@pytest.mark.parametrize(
+    "begins", ["0 hours", "6 hours", "18 hours 30 minutes", "-5 hours -45 minutes", "1 hour 7 seconds"]
+)
+def test_days_begin_at_any_moment(run: Run, store: Store, begins: str) -> None:
+    """Each exposure and each new unit is in the day that it came in, and in the hour; in both they are all."""
+    with store.transaction() as connection:
+        plant(connection, Experiment(unit_count=5000, crossing=0.1))
+        enter_messages(connection)
+    counted = "select assignment_id, starts_at, sum(exposure_count) as exposures, sum(new_unit_count) as units"
+    for grain, begin in {"hour": "0 hours", "day": begins}.items():
+        starts_at = f"date_trunc('{grain}', moment - interval '{begin}') + interval '{begin}'"
+        expected = query(
+            store.database,
+            "select assignment_id, starts_at, sum(exposures), sum(units) from ("
+            f"  select assignment_id, applied_at as moment, {starts_at} as starts_at, 1 as exposures, 0 as units"
+            "  from exposures union all"
+            f"  select first_assignment_id, first_applied_at as moment, {starts_at}, 0, 1 from first_exposures"
+            ") group by all order by all",
+        )
+        asked = f"{counted} from exposures_over_time where grain = '{grain}' group by all order by all"
+        found = json.loads(run(f"day_begins={begins}", "sql", asked, "--format", "json"))
+        assert [list(row.values()) for row in found] == [
+            [assignment, moment.isoformat(), exposures, units] for assignment, moment, exposures, units in expected.rows
+        ]
+        assert sum(row["units"] for row in found) == 5000
+
+
+def test_the_charts_of_the_report_leave_out_no_day(store: Store) -> None:
+    """What came before the first day's boundary is in the day before."""
+    with store.transaction() as connection:
+        plant(connection, Experiment(unit_count=5000))
+        enter_messages(connection)
+    now = datetime(2026, 11, 15)  # noqa: DTZ001 - the database's timestamps are UTC without saying so
+    reading = Reader(store.database, analysis={"day_begins": timedelta(hours=18, minutes=30)})
+    with reading as reader, reader.look() as connection, take_snapshot(connection, now=now):
+        [health] = gather.ask(connection, "experiments").rows
+        experiment = gather.gather_experiment(connection, health, since=None, now=now)
+    assert (experiment.grain, experiment.since) == ("day", datetime(2026, 10, 31, 18, 30))  # noqa: DTZ001
+    assert sum(row["exposure_count"] for row in experiment.answers["exposures"].rows) == 5000
+    assert sum(row["new_unit_count"] for row in experiment.answers["units"].rows) == 5000
 
 
 WRONG = {

@@ -21,7 +21,7 @@
 create or replace view analysis_settings as
 select
     coalesce(getvariable('as_of')::timestamp, make_timestamp(epoch_us(now()))) as as_of,
-    coalesce(getvariable('day_begins')::interval, interval 0 hours) as day_begins,
+    day_begins_after() as day_begins,
     coalesce(getvariable('srm_alpha')::double, 0.001) as srm_alpha,
     coalesce(getvariable('srm_warning_alpha')::double, 0.01) as srm_warning_alpha,
     coalesce(getvariable('srm_min_units')::bigint, 100) as srm_min_units,

@@ -1,40 +1,47 @@
 -- exposures_over_time: how fast does an experiment fill, and does it still run?
 -- Grain: one row per rule, assignment and hour or day in which something was applied or units came first.
 --   flag, rule, kind, assignment_id
---   grain                    hour, or day (which begins at day_begins of analysis_settings)
+--   grain                    hour, or day (which begins at day_begins of analysis_settings, at any minute)
 --   starts_at                UTC; its beginning
 --   exposure_count           applied flags
 --   new_unit_count           units whose first exposure to the rule this was
 --   cumulative_unit_count    all of them until the end of it
 create or replace view exposures_over_time as
 with
-hourly as (
-    select flag, rule, kind, assignment_id, hour, sum(exposure_count)::bigint as exposure_count, sum(unit_count)::bigint as unit_count
+-- Hours and days are made of them, so that rows are counted once.
+pieces as (
+    select flag, rule, kind, assignment_id, piece, sum(exposure_count)::bigint as exposure_count, sum(unit_count)::bigint as unit_count
     from (
         select
             flag, rule, if(variant is null, 'client_default', 'variant') as kind, assignment_id,
-            date_trunc('hour', applied_at) as hour,
+            hour_piece(applied_at) as piece,
             count(*) as exposure_count, 0 as unit_count
         from exposures
         where rule is not null
         group by all
         union all
-        select flag, rule, 'fallthrough', assignment_id, date_trunc('hour', applied_at), count(*), 0
+        select flag, rule, 'fallthrough', assignment_id, hour_piece(applied_at), count(*), 0
         from fallthrough_exposures
         group by all
         union all
+        -- One of the two is left out before the query runs.
         select flag, rule, kind, assignment_id, hour, 0, unit_count
         from unit_counts
+        where day_cut_us() = 0
+        union all
+        select flag, rule, kind, assignment_id, hour_piece(first_applied_at), 0, count(*) filter (is_first)
+        from unit_exposures
+        where day_cut_us() <> 0
+        group by all
     )
     group by all
 ),
 both_grains as (
-    select *, 'hour' as grain, hour as starts_at
-    from hourly
+    select *, 'hour' as grain, date_trunc('hour', piece) as starts_at
+    from pieces
     union all
-    select hourly.*, 'day', date_trunc('day', hour - day_begins) + day_begins
-    from hourly
-    cross join analysis_settings
+    select *, 'day', date_trunc('day', piece - day_begins_after()) + day_begins_after()
+    from pieces
 ),
 summed as (
     select
