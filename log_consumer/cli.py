@@ -134,7 +134,7 @@ def _redrive(options: argparse.Namespace) -> None:
 def _sql(options: argparse.Namespace) -> None:
     settings = read_query_settings(os.environ)
     answer = query(settings.database, options.query, engine=settings.engine, analysis=settings.analysis)
-    sys.stdout.write(format_answer(answer, options.format))
+    sys.stdout.write(format_answer(answer, options.format, to_terminal=sys.stdout.isatty()))
 
 
 def _check(options: argparse.Namespace) -> int:

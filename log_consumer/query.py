@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 import csv
-import io
 import json
 import math
 import unicodedata
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import date, datetime
 from decimal import Decimal
@@ -24,6 +23,8 @@ from log_consumer.store import Reader
 FORMATS = ("table", "csv", "json")
 # Longer values are cut in a table, and only there.
 CELL_WIDTH = 48
+# With one of these, spreadsheets take a text for a formula; anybody who resolves can choose a targeting key.
+FORMULA_SIGNS = ("=", "+", "-", "@", "\t", "\r")
 
 
 class QueryError(FlagedgeError):
@@ -63,11 +64,16 @@ def query(
     return Answer(names, rows, tuple(_is_numeric(kind) for kind in types))
 
 
-def format_answer(answer: Answer, form: str) -> str:
-    """The answer as text with its last line ended, or "" when the statement has no result."""
+def format_answer(answer: Answer, form: str, *, to_terminal: bool = False) -> str:
+    """The answer as text with its last line ended, or "" when the statement has no result.
+
+    What could move a terminal's cursor is shown as an escape: in a table and in JSON always, in CSV `to_terminal`.
+    """
     if not answer.names:
         return ""
-    return {"table": _format_table, "csv": _format_csv, "json": _format_json}[form](answer)
+    if form == "csv":
+        return _format_csv(answer, shows=to_terminal)
+    return {"table": _format_table, "json": _format_json}[form](answer)
 
 
 def _format_table(answer: Answer) -> str:
@@ -89,8 +95,12 @@ def _cell(value: object) -> str:
     """A value on one line, with what could move the cursor shown as an escape, cut to CELL_WIDTH."""
     text = "" if value is None else str(value)
     text = text[: CELL_WIDTH + 1]
-    text = "".join(each if each.isprintable() else each.encode("unicode_escape").decode() for each in text)
+    text = _show(text)
     return text if _width(text) <= CELL_WIDTH else text[: CELL_WIDTH - 1] + "…"
+
+
+def _show(text: str) -> str:
+    return "".join(each if each.isprintable() else each.encode("unicode_escape").decode() for each in text)
 
 
 def _width(text: str) -> int:
@@ -102,18 +112,38 @@ def _width(text: str) -> int:
     )
 
 
-def _format_csv(answer: Answer) -> str:
-    out = io.StringIO()
-    writer = csv.writer(out, lineterminator="\n")
-    writer.writerow(answer.names)
-    writer.writerows(answer.rows)
-    return out.getvalue()
+def _format_csv(answer: Answer, *, shows: bool) -> str:
+    """With whole values, but for a text that could be a formula: it has an apostrophe before it."""
+
+    def write(value: object) -> object:
+        if not isinstance(value, str):
+            return value
+        text = f"'{value}" if value.startswith(FORMULA_SIGNS) else value
+        return _show(text) if shows else text
+
+    lines: list[str] = []
+    # A cell is in quotes if it has what ends a line, and a lone carriage return ends one too for many who read CSV.
+    writer = csv.writer(_Sink(lines.append), lineterminator="\r\n")
+    writer.writerows([write(value) for value in row] for row in (answer.names, *answer.rows))
+    return "".join(line.removesuffix("\r\n") + "\n" for line in lines)
+
+
+@dataclass(frozen=True, slots=True)
+class _Sink:
+    """Takes each line of a CSV writer."""
+
+    write: Callable[[str], object]
 
 
 def _format_json(answer: Answer) -> str:
     """A list of objects, one a line; a repeated name keeps its last value."""
-    lines = (json.dumps(_to_json(dict(zip(answer.names, row, strict=True))), ensure_ascii=False) for row in answer.rows)
-    return "[" + ",\n ".join(lines) + "]\n"
+    objects = (_to_json(dict(zip(answer.names, row, strict=True))) for row in answer.rows)
+    return "[" + ",\n ".join(_dump(each) for each in objects) + "]\n"
+
+
+def _dump(value: object) -> str:
+    text = json.dumps(value, ensure_ascii=False)
+    return "".join(each if each.isprintable() else json.dumps(each)[1:-1] for each in text)
 
 
 def _to_json(value: Any) -> Any:

@@ -5,10 +5,13 @@ from __future__ import annotations
 import csv
 import io
 import json
+import os
+import pty
 import subprocess
 import sys
 import threading
 from collections.abc import Callable
+from io import FileIO
 from pathlib import Path
 
 import pytest
@@ -16,7 +19,7 @@ from messages import body, decided, no_match, request
 
 from flagedge.errors import LocalError
 from log_consumer.load import Loaded
-from log_consumer.query import QueryError, format_answer, query
+from log_consumer.query import FORMATS, QueryError, format_answer, query
 from log_consumer.store import Store
 
 HOLD = """
@@ -52,6 +55,72 @@ def test_a_table_stays_in_its_lines(loaded: str) -> None:
     assert row.startswith(r"a\n\x1b[31m  yyyy")
     assert len(rule) < 90
     assert len(row) == len(rule) - 2
+
+
+HOSTILE = {
+    "formula": '=HYPERLINK("http://evil.example","click")',
+    "plus": "+1+cmd|' /C calc'!A0",
+    "minus": "-2+3",
+    "at": "@SUM(1)",
+    "tab": "\t=1",
+    "return": "\r=1",
+    "cursor": "a\x1b[31m\x9b2J\x7f\u202eb\U000e0001",
+    "lines": 'two\nlines, "quoted"',
+}
+UNITS = "select resolve_id, targeting_key from exposures where resolve_id in ({})".format(
+    ", ".join(f"'{name}'" for name in HOSTILE)
+)
+
+
+@pytest.fixture
+def hostile(loaded: str, store: Store) -> str:
+    """The database, with units as somebody who means harm would name them."""
+    with store.transaction() as connection:
+        for name, unit in HOSTILE.items():
+            connection.execute(
+                "insert into exposures by name select $1 as resolve_id, $2 as targeting_key", [name, unit]
+            )
+    return loaded
+
+
+def test_no_text_is_a_formula_in_csv(hostile: str) -> None:
+    """It has an apostrophe before it, which spreadsheets take for text; all else is whole, negative numbers too."""
+    text = format_answer(query(hostile, UNITS), "csv")
+    read = {row["resolve_id"]: row["targeting_key"] for row in csv.DictReader(io.StringIO(text, newline=""))}
+    formulas = {"formula", "plus", "minus", "at", "tab", "return"}
+    assert read == {name: f"'{unit}" if name in formulas else unit for name, unit in HOSTILE.items()}
+    assert format_answer(query(hostile, 'select -1 as n, -0.5 as "=a"'), "csv") == "n,'=a\n-1,-0.5\n"
+
+
+def test_json_is_whole_and_moves_no_cursor(hostile: str) -> None:
+    """What is no character to be seen is escaped, and read as what it was."""
+    text = format_answer(query(hostile, UNITS), "json")
+    assert all(line.isprintable() for line in text.split("\n"))
+    assert {row["resolve_id"]: row["targeting_key"] for row in json.loads(text)} == HOSTILE
+
+
+@pytest.mark.parametrize("form", FORMATS)
+def test_a_terminal_is_shown_escapes(hostile: str, form: str) -> None:
+    """Whatever the format; what goes to a file or another command is whole."""
+    command = [Path(sys.executable).with_name("log-consumer"), "sql", UNITS, "--format", form]
+    environment = os.environ | {"DATABASE": hostile}
+    above, below = pty.openpty()
+    with FileIO(above) as shown:
+        subprocess.run(command, stdout=below, env=environment, check=True)
+        os.close(below)
+        text = b"".join(iter(lambda: _read(shown), b"")).decode()
+    assert all(line.isprintable() for line in text.split("\r\n"))
+    assert "x1b[31m" in text or "u001b[31m" in text
+    piped = subprocess.run(command, capture_output=True, env=environment, check=True).stdout.decode()
+    assert ("\x1b" in piped) == (form == "csv")
+
+
+def _read(terminal: FileIO) -> bytes:
+    """What there is; a terminal that nobody writes to any more fails."""
+    try:
+        return terminal.read(65536) or b""
+    except OSError:
+        return b""
 
 
 def test_csv_and_json_say_the_same(loaded: str) -> None:
