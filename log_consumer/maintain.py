@@ -6,6 +6,7 @@ that is killed is simply run again. Consumers wait while a step has the tables, 
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
@@ -25,6 +26,8 @@ SQL = Path(__file__).parent / "sql" / "maintain"
 REDELIVERY_HORIZON = timedelta(days=30)
 # Of a file: how much of it has to be empty for a rewrite. Of a lake's file: how many of its rows have to be deleted.
 REWRITE_SHARE = 0.25
+# Rows of units that are entered anew at a time: what they take of memory is as much as a roll does.
+AGED_PART = 1_000_000
 # A lake's readers see what was there when they began; a file that nobody can have begun to read by then is deleted. So
 # is one that a killed consumer left, when it is so old that no consumer can be about to commit it.
 READERS_TIME = timedelta(days=1)
@@ -88,14 +91,28 @@ def delete_old_rows(connection: duckdb.DuckDBPyConnection, *, before: datetime, 
         table: _execute(connection, f"delete from {table} where {TIMES[table]} < $before", {"before": before})  # noqa: S608 - ours
         for table in AGING
     }
-    # A unit is known no longer than its exposures; one that comes back later is a new one.
-    deleted["exposed_units"] = _execute(
-        connection, "delete from exposed_units where first_applied_at < $before", {"before": before}
-    )
+    deleted["exposed_units"] = _age_units(connection, before=before)
     deleted["outbox"] = _execute(connection, _read_sql("outbox"), {"before": before})
     ledger_before = min(before, now - REDELIVERY_HORIZON)
     deleted["ledger"] = _execute(connection, _read_sql("ledger"), {"before": ledger_before})
     return {table: count for table, count in deleted.items() if count}
+
+
+def _age_units(connection: duckdb.DuckDBPyConnection, *, before: datetime) -> int:
+    """Know units by the exposures that are left of them; by how many rows there are fewer."""
+    aged_count, count_before = _fetch_one(
+        connection,
+        "select count(*) filter (first_applied_at < $before), count(*) from exposed_units",
+        {"before": before},
+    )
+    parts = math.ceil(aged_count / AGED_PART)
+    for part in range(parts):
+        connection.execute(_read_sql("aged_units"), {"before": before, "part": part, "parts": parts})
+        connection.execute(_read_sql("leave"))
+        connection.execute(_read_sql("enter_anew"))
+        connection.execute("drop table temp.aged_units")
+    (count_after,) = _fetch_one(connection, "select count(*) from exposed_units")
+    return int(count_before - count_after)
 
 
 def _maintain_file(store: Store, done: Maintained, retention_days: int, now: datetime, *, rewrite: bool) -> None:
@@ -170,9 +187,11 @@ def _execute(connection: duckdb.DuckDBPyConnection, statement: str, parameters: 
     return int(row[0]) if row else 0
 
 
-def _fetch_one(connection: duckdb.DuckDBPyConnection, statement: str) -> tuple[Any, ...]:
+def _fetch_one(
+    connection: duckdb.DuckDBPyConnection, statement: str, parameters: Mapping[str, Any] | None = None
+) -> tuple[Any, ...]:
     # All rows, for what a function did to a lake is only committed with its last one.
-    (row,) = connection.execute(statement).fetchall()
+    (row,) = connection.execute(statement, dict(parameters or {})).fetchall()
     return tuple(row)
 
 

@@ -4,16 +4,17 @@ from __future__ import annotations
 
 import random
 from collections.abc import Iterator
-from datetime import timedelta
+from datetime import UTC, datetime, timedelta
 
 import pytest
 from deliveries import NOW, ask
 from fake_queue import QUEUE_ID, FakeQueue
 from messages import ALLOCATION, AT_MS, DEPLOYMENT, Decided, Fallthrough, body, decided, record, request
 
+from log_consumer import maintain as maintain_module
 from log_consumer import rolls
 from log_consumer.load import decode, load, make_stage
-from log_consumer.maintain import maintain
+from log_consumer.maintain import delete_old_rows, maintain
 from log_consumer.store import Store
 
 UNITS = [f"unit-{number}" for number in range(12)]
@@ -97,6 +98,12 @@ def roll(store: Store) -> None:
         rolls.roll_forward(connection, rolls.read_open_roll(connection), now=NOW)
 
 
+def age(store: Store, before_ms: int) -> dict[str, int]:
+    before = datetime.fromtimestamp(before_ms / 1000, UTC).replace(tzinfo=None)
+    with store.transaction() as connection:
+        return delete_old_rows(connection, before=before, now=NOW)
+
+
 def allocated(state: str, share: float, seq: int) -> str:
     return record(
         isolate=f"record-of-{state}",
@@ -135,10 +142,13 @@ def assert_exact(store: Store) -> None:
 
 @pytest.mark.parametrize("seed", range(4))
 def test_any_order_and_any_roll(any_store: Store, monkeypatch: pytest.MonkeyPatch, seed: int) -> None:
-    """After every batch what is kept is what all exposures say, whatever was rolled or came late."""
+    """After every batch what is known is what all exposures say, whatever was rolled, came late or went with age."""
     draw = random.Random(seed)
     monkeypatch.setattr(rolls, "OPEN_MIN", draw.choice([1, 7, 20]))
-    messages = make_messages(draw, 40) + [allocated(state, 0.5 if state != "three" else 0.7, 1) for state in STATES]
+    monkeypatch.setattr(maintain_module, "AGED_PART", draw.choice([3, 100]))
+    messages = make_messages(draw, 20 if any_store.is_lake else 40) + [
+        allocated(state, 0.5 if state != "three" else 0.7, 1) for state in STATES
+    ]
     draw.shuffle(messages)
     while messages:
         count = draw.randrange(1, 9)
@@ -147,7 +157,9 @@ def test_any_order_and_any_roll(any_store: Store, monkeypatch: pytest.MonkeyPatc
             rolls.roll_if_due(connection, rolls.read_open_roll(connection), now=NOW)
         assert_exact(any_store)
         messages = messages[count:]
-        assert_exact(any_store)
+        if draw.random() < 0.3:
+            age(any_store, AT_MS + draw.randrange(5_000))
+            assert_exact(any_store)
     [(roll_count,)] = ask(any_store, "select count(*) from rolls")
     assert roll_count > 0
     assert any(row[4] == "__multiple__" for row in ask(any_store, KEPT))
@@ -171,7 +183,7 @@ def test_a_roll_changes_no_row(any_store: Store) -> None:
 
 def test_a_record_may_land_after_a_roll(any_store: Store) -> None:
     """States that turn out to be of one epoch leave one row, before the next roll and after it."""
-    come = [request(decided(unit="both"), at_ms=AT_MS + seq) for seq in range(3)]
+    come = [request(decided(unit="both"), at_ms=AT_MS + seq) for seq in range(2)]
     land(any_store, allocated("one", 0.5, 1), body(come[0], state_etag="one"))
     land(any_store, body(come[1], request(decided(unit="late"), at_ms=AT_MS), seq=1, state_etag="two"))
     roll(any_store)
@@ -219,6 +231,33 @@ def test_what_a_unit_is_known_of_ages(any_store: Store) -> None:
     assert ask(any_store, KEPT) == []
     land(any_store, body(request(decided(unit="old"), at_ms=AT_MS + 40 * 86_400_000), seq=1))
     assert [row[1] for row in ask(any_store, KEPT)] == ["old"]
+
+
+def test_a_unit_that_goes_on_is_known_by_what_is_left(any_store: Store) -> None:
+    """It stays in the experiment, with a first row, and crosses over only in what is left, whatever was rolled."""
+    land(any_store, allocated("one", 0.5, 1), allocated("three", 0.7, 2))
+    off = "flags/a/variants/off"
+    come = [
+        (request(decided(unit="goes on"), decided(unit="moves on"), decided(unit="new variant"), at_ms=AT_MS), "one"),
+        (request(decided(unit="moves on"), decided(unit="goes on"), at_ms=AT_MS + 2_000), "three"),
+        (request(decided(unit="new variant", variant=off, assignment_id=off), at_ms=AT_MS + 2_000), "one"),
+        (request(decided(unit="goes on"), at_ms=AT_MS + 3_000), "three"),
+    ]
+    for seq, (made, state) in enumerate(come):
+        land(any_store, body(made, seq=seq, state_etag=state))
+        if seq == 2:
+            roll(any_store)
+    assert age(any_store, AT_MS + 1_000)["exposed_units"] == 3
+    for _ in range(2):
+        assert ask(
+            any_store, "select targeting_key, state_etag, is_first, is_crossover from unit_exposures order by all"
+        ) == [
+            ("goes on", "three", True, False),
+            ("moves on", "three", True, False),
+            ("new variant", "one", True, False),
+        ]
+        assert_exact(any_store)
+        roll(any_store)
 
 
 def test_the_unit_of_an_exposure_may_be_missing(any_store: Store) -> None:
