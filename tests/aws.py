@@ -13,7 +13,7 @@ import subprocess
 import sys
 import threading
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
@@ -69,6 +69,8 @@ class Aws:
     paths: list[str] = field(default_factory=list)
     breaks: list[tuple[str, Break]] = field(default_factory=list)
     clients: dict[tuple[str, str], Any] = field(default_factory=dict, repr=False)
+    writing: threading.Lock = field(default_factory=threading.Lock, repr=False)
+    """S3 compares and writes at once, which moto's threads do not."""
     url: str = ""
 
     def client(self, service: str, region: str = REGION) -> Any:
@@ -174,7 +176,9 @@ class Handler(BaseHTTPRequestHandler):
         broken = self.aws.next_break(operation)
         if broken is None or broken.done:
             headers = {key: value for key, value in self.headers.items() if key.lower() != "expect"}
-            status, answered, content = send(self.aws.moto_port, self.command, self.path, body, headers)
+            is_conditional = "if-match" in self.headers or "if-none-match" in self.headers
+            with self.aws.writing if is_conditional else nullcontext():
+                status, answered, content = send(self.aws.moto_port, self.command, self.path, body, headers)
         if broken and not broken.status:
             self.close_connection = True
             return

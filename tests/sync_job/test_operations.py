@@ -154,13 +154,24 @@ def test_out_of_time() -> None:
 def test_passes_go_on_after_a_failure(capsys: pytest.CaptureFixture[str]) -> None:
     """A failed pass is one error line, the next one tries again, and the last one decides the exit code."""
     outcomes = iter([None, ApiError("it failed"), None])
+    passes = []
 
     def once() -> None:
+        passes.append(True)
         if error := next(outcomes):
             raise error
+        if len(passes) == 3:
+            os.kill(os.getpid(), signal.SIGTERM)
 
-    assert run_repeatedly(once, every_s=0.02, lasting_s=0.05) == 0
-    assert capsys.readouterr().err == "error: it failed\n"
+    assert run_repeatedly(once, every_s=0.02) == 0
+    assert (len(passes), capsys.readouterr().err) == (3, "error: it failed\n")
+
+
+def test_no_pass_begins_too_late() -> None:
+    """One that would is left to the next start."""
+    passes = []
+    assert run_repeatedly(lambda: passes.append(True), every_s=60, lasting_s=59) == 0
+    assert len(passes) == 1
 
 
 def test_sigterm_ends_after_the_pass_under_way() -> None:
