@@ -81,9 +81,10 @@ def _read_table(connection: duckdb.DuckDBPyConnection, name: str, files: Iterabl
     count = 0
     for file in files:
         roll = read_open_roll(connection)
-        columns = f"* replace ({roll} as roll)" if name in ROLLED else "*"
-        rows = f"select {columns} from read_parquet({quote(file)}, hive_partitioning = false)"  # noqa: S608 - ours
+        rows = f"from read_parquet({quote(file)}, hive_partitioning = false)"
         try:
+            if name in ROLLED:
+                rows = _select_rolled(connection, rows, roll)
             inserted = connection.execute(f"insert into {name} by name {rows}").fetchone()
         except duckdb.Error as exc:
             hint = "Restore with the version of flagedge that exported it, or a newer one"
@@ -92,3 +93,12 @@ def _read_table(connection: duckdb.DuckDBPyConnection, name: str, files: Iterabl
         if name in ROLLED:
             roll_if_due(connection, roll, now=now)
     return count
+
+
+def _select_rolled(connection: duckdb.DuckDBPyConnection, rows: str, roll: int) -> str:
+    """The rows as part of a roll. Those exported before there were rolls have when they landed from the ledger."""
+    names = {str(row[0]) for row in connection.execute(f"describe {rows}").fetchall()}
+    if "landed_at" in names:
+        return f"select * replace ({roll} as roll) {rows}"
+    landed = "left join ledger using (isolate, seq)"
+    return f"select each.*, ledger.landed_at, {roll} as roll from ({rows}) as each {landed}"  # noqa: S608 - ours

@@ -20,7 +20,7 @@ from log_consumer import rolls
 from log_consumer.databases import S3, Database, Lake
 from log_consumer.export import export
 from log_consumer.load import make_stage
-from log_consumer.restore import ORDER, restore
+from log_consumer.restore import ORDER, ROLLED, restore
 from log_consumer.store import Reader, Store
 from log_consumer.tables import TIMES
 
@@ -96,6 +96,32 @@ def test_a_database_with_rows_is_left_alone(store: Store, queue: FakeQueue, targ
     assert contents(target) == before
 
 
+def rewrite(store: Store, file: Path, select: str) -> None:
+    """Change what is in a file: `select` comes before its rows."""
+    with store.transaction() as connection:
+        rows = f"{select} from read_parquet('{file}', hive_partitioning = false)"
+        connection.execute(f"copy ({rows}) to '{file}.new' (format parquet)")
+    Path(f"{file}.new").replace(file)
+
+
+def test_what_was_exported_before_there_were_rolls(
+    store: Store, queue: FakeQueue, target: Store, tmp_path: Path
+) -> None:
+    """Its exposures do not say when they landed; the ledger does."""
+    with store.transaction() as connection:
+        connection.execute("delete from exposures where (isolate, seq) not in (select (isolate, seq) from ledger)")
+    source = export_all(store, tmp_path / "out")
+    files = [file for name in ROLLED for file in (tmp_path / "out" / name).rglob("*.parquet")]
+    assert {file.parts[-3] for file in files} == set(ROLLED)
+    for file in files:
+        rewrite(store, file, "select * exclude (landed_at, roll)")
+    restore(target, source, now=NOW)
+    assert contents(target) == contents(store)
+    assert ask(target, "select count(*) > 0, count(landed_at) = count(*) from exposures") == [(True, True)]
+    for sql in (UNITS, HEALTH):
+        assert ask(target, sql) == ask(store, sql)
+
+
 BROKEN: dict[str, Callable[[Path], object]] = {
     "cut off": lambda file: file.write_bytes(file.read_bytes()[:-100]),
     "no Parquet": lambda file: file.write_text("exposures"),
@@ -122,10 +148,7 @@ def test_columns_that_this_version_lacks_are_refused(store: Store, queue: FakeQu
     """What a newer version exported is not brought back in part."""
     source = export_all(store, tmp_path / "out")
     file = next((tmp_path / "out/ledger").rglob("*.parquet"))
-    rows = f"select *, 1 as unheard_of from read_parquet('{file}', hive_partitioning = false)"
-    with store.transaction() as connection:
-        connection.execute(f"copy ({rows}) to '{file}.new' (format parquet)")
-    Path(f"{file}.new").replace(file)
+    rewrite(store, file, "select *, 1 as unheard_of")
     with (
         Store(str(tmp_path / "restored.duckdb")) as target,
         pytest.raises(LocalError, match=r"unheard_of.*Restore with the version of flagedge that exported it"),
