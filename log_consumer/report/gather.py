@@ -92,8 +92,9 @@ def gather_experiment(
 def _find_day(connection: duckdb.DuckDBPyConnection, moment: datetime) -> datetime:
     """The beginning of its day."""
     sql = "select date_trunc('day', $moment - day_begins) + day_begins from analysis_settings"
+    day: datetime
     [(day,)] = connection.execute(sql, {"moment": moment}).fetchall()
-    return datetime.fromisoformat(str(day))
+    return day
 
 
 def choose_grain(begins: datetime | None, until: datetime) -> str:
