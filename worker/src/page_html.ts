@@ -5,7 +5,7 @@
 import { FRESHNESS_HEADERS } from "./page_cache";
 import { leaveForScript } from "./page_csp";
 import { NonceRenewer } from "./page_nonces";
-import { PageWriter } from "./page_writer";
+import { writeInto } from "./page_writer";
 import { randomId } from "./ids";
 
 const NONCE_LENGTH = 22;
@@ -38,8 +38,8 @@ export function toVisitor(response: Response, { bootstrap, setCookie, timing, is
   const headers = visitorsHeaders(response, setCookie, timing);
   for (const name of OUTDATED_HEADERS) headers.delete(name);
   const { nonce, renewed } = leaveForScript(headers, () => randomId(NONCE_LENGTH), isShared);
-  const writer = new PageWriter(scriptOf(bootstrap, nonce), renewed.size === 0 ? null : new NonceRenewer(renewed));
-  const body = response.body?.pipeThrough(new TransformStream(writer)) ?? null;
+  const nonces = renewed.size === 0 ? null : new NonceRenewer(renewed);
+  const body = response.body && writeInto(response.body, scriptOf(bootstrap, nonce), nonces);
   return new Response(body, { status: response.status, headers });
 }
 

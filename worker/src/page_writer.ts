@@ -10,25 +10,63 @@ import type { NonceRenewer } from "./page_nonces";
 const HEAD_WITHIN_BYTES = 65_536;
 const NOTHING = new Uint8Array(0);
 
-export class PageWriter implements Transformer<Uint8Array, Uint8Array> {
+/** What a piece is handed to. */
+type Out = Pick<TransformStreamDefaultController<Uint8Array>, "enqueue">;
+
+/** A page with `markup`, which is ASCII, at the start of its head; `nonces` is null where they stay. */
+export function writeInto(page: ReadableStream<Uint8Array>, markup: string, nonces: NonceRenewer | null): ReadableStream<Uint8Array> {
+  const writer = new PageWriter(markup, nonces);
+  if (nonces !== null) return page.pipeThrough(new TransformStream(writer));
+  const { readable, writable } = new IdentityTransformStream();
+  // It goes on while the answer does. What breaks off, breaks the answer off.
+  void begin(page, writer, writable).catch(() => undefined);
+  return readable;
+}
+
+/** Behind the markup, bytes pass without a step in JavaScript, which costs as much as all else of a page. */
+async function begin(page: ReadableStream<Uint8Array>, writer: PageWriter, writable: WritableStream<Uint8Array>): Promise<void> {
+  const [reader, out] = [page.getReader(), writable.getWriter()];
+  try {
+    while (!writer.hasBegun) {
+      const { done, value } = await reader.read();
+      let bytes: Uint8Array = NOTHING;
+      const collected: Out = { enqueue: (piece) => (bytes = joined(bytes, piece as Uint8Array)) };
+      if (done) writer.flush(collected);
+      else writer.transform(value, collected);
+      if (bytes.length > 0) await out.write(bytes);
+    }
+  } catch (error) {
+    await Promise.allSettled([out.abort(error), reader.cancel(error)]);
+    return;
+  }
+  reader.releaseLock();
+  out.releaseLock();
+  await page.pipeTo(writable);
+}
+
+class PageWriter implements Transformer<Uint8Array, Uint8Array> {
   #head: HeadFinder | null = new HeadFinder();
   #held: Uint8Array = NOTHING;
 
-  /** `markup` is ASCII; `nonces` is null where they stay. */
   constructor(
     private readonly markup: string,
     private readonly nonces: NonceRenewer | null,
   ) {}
 
-  transform(chunk: Uint8Array, out: TransformStreamDefaultController<Uint8Array>): void {
+  /** Whether the place of the markup is known, or that there is none. */
+  get hasBegun(): boolean {
+    return this.#head === null;
+  }
+
+  transform(chunk: Uint8Array, out: Out): void {
     this.#write(joined(this.#held, chunk), false, out);
   }
 
-  flush(out: TransformStreamDefaultController<Uint8Array>): void {
+  flush(out: Out): void {
     this.#write(this.#held, true, out);
   }
 
-  #write(bytes: Uint8Array, isLast: boolean, out: TransformStreamDefaultController<Uint8Array>): void {
+  #write(bytes: Uint8Array, isLast: boolean, out: Out): void {
     const behind = this.#head === null ? bytes : this.#begin(this.#head, bytes, isLast, out);
     this.#held = behind ?? bytes;
     if (behind === null) return;
@@ -38,7 +76,7 @@ export class PageWriter implements Transformer<Uint8Array, Uint8Array> {
   }
 
   /** Write what stands before the head's content, and the markup; the bytes behind it, or null while its place is not known. */
-  #begin(head: HeadFinder, bytes: Uint8Array, isLast: boolean, out: TransformStreamDefaultController<Uint8Array>): Uint8Array | null {
+  #begin(head: HeadFinder, bytes: Uint8Array, isLast: boolean, out: Out): Uint8Array | null {
     const place = head.find(textOf(bytes));
     if (place === null && !isLast && bytes.length < HEAD_WITHIN_BYTES) return null;
     this.#head = null;
