@@ -82,7 +82,8 @@ class Flipper:
         prefix = f"flips-{number}"
         self._poll_s = way.poll_s
         self._secret = environ["CONFIDENCE_CLIENT_SECRET"]
-        self._environ = dict(environ) | dict(way.settings) | {"WORKER_NAME_PREFIX": prefix}
+        own = {"WORKER_NAME_PREFIX": prefix, "LEASE": f"{environ['LEASE']}-{number}"}
+        self._environ = dict(environ) | dict(way.settings) | own
         subprocess.run([COMMAND, "run"], env=self._environ, check=True, capture_output=True)
         self._http = httpx.Client(base_url=edge.worker_url(f"{prefix}-{WORKER}"), timeout=30)
         if way.is_proved:
