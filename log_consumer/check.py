@@ -12,6 +12,7 @@ from datetime import datetime
 from typing import Any, Literal
 
 from flagedge.alert import TEXT_MAX_CHARS
+from log_consumer.printable import printable
 from log_consumer.store import Reader, Store
 
 Status = Literal["warning", "alarm"]
@@ -46,9 +47,8 @@ class Finding:
         return self.name, self.rule, self.status
 
     def __str__(self) -> str:
-        """One line; what could move a cursor or end the line is shown as an escape."""
-        text = f"{self.status}: {self.rule or 'everything'}: {self.name}: {self.reason}"
-        return "".join(each if each.isprintable() else each.encode("unicode_escape").decode() for each in text)
+        """One line."""
+        return printable(f"{self.status}: {self.rule or 'everything'}: {self.name}: {self.reason}")
 
     def to_json(self) -> dict[str, Any]:
         return asdict(self)

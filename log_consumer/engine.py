@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from importlib.util import find_spec
 from pathlib import Path
+from typing import Any
 
 import duckdb
 
@@ -63,6 +64,15 @@ class Engine:
             return duckdb.connect(":memory:", config=CONFIG | {key: value for key, value in given.items() if value})
         except duckdb.Error as exc:
             raise SettingsError([f"DuckDB does not take its limits: {one_line(exc)}"]) from exc
+
+
+def fetch_one(
+    connection: duckdb.DuckDBPyConnection, statement: str, parameters: Mapping[str, Any] | None = None
+) -> tuple[Any, ...]:
+    """The one row that a statement has."""
+    # All rows, for what a function did to a lake is only committed with its last one.
+    (row,) = connection.execute(statement, dict(parameters or {})).fetchall()
+    return tuple(row)
 
 
 def load_extension(connection: duckdb.DuckDBPyConnection, name: str) -> None:

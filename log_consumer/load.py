@@ -22,6 +22,7 @@ from typing import Any
 import duckdb
 
 from flagedge.errors import DecodeError
+from log_consumer.engine import fetch_one
 from log_consumer.privacy import STORE_PLAIN, KeyPolicy, use_policy
 from log_consumer.rolls import read_open_roll
 
@@ -94,7 +95,7 @@ def decode(
             execute(connection, judge)
     except (duckdb.InvalidInputException, duckdb.ConversionException) as exc:
         raise DecodeError("the queue's answer to a pull is not JSON", hint="Nothing was acked") from exc
-    lease_ids, nameless_count, rejected_count, message_bytes = _fetch_one(
+    lease_ids, nameless_count, rejected_count, message_bytes = fetch_one(
         connection,
         "select coalesce(list(lease_id order by delivery), []), "
         "count(*) filter (message_id is null or lease_id is null), count(reason), coalesce(sum(bytes), 0)::bigint "
@@ -155,7 +156,7 @@ def clear_stage(connection: duckdb.DuckDBPyConnection) -> None:
 
 def _verify(connection: duckdb.DuckDBPyConnection, rows: dict[str, int], *, loaded_count: int) -> None:
     """Hold what was written against what the messages hold, by a statement that shares nothing with the writing."""
-    held = _fetch_one(connection, read_sql("held"))
+    held = fetch_one(connection, read_sql("held"))
     written = (loaded_count, *(rows[table] for table in HELD))
     if held != written:
         raise DecodeError(f"messages and rows held {held} but {written} were written", hint="Nothing was acked")
@@ -171,12 +172,6 @@ def execute(connection: duckdb.DuckDBPyConnection, name: str, **values: Any) -> 
         statement = statement.replace("(values $answers)", f"(values {rows})")
         parameters |= {f"answer_{number}": answer for number, answer in answers.items()}
     return connection.execute(statement, parameters)
-
-
-def _fetch_one(connection: duckdb.DuckDBPyConnection, statement: str) -> tuple[Any, ...]:
-    row = connection.execute(statement).fetchone()
-    assert row is not None
-    return row
 
 
 @cache

@@ -16,6 +16,7 @@ from typing import Any
 import duckdb
 
 from log_consumer.databases import Database, Lake
+from log_consumer.engine import fetch_one
 from log_consumer.rewrite import rewrite_file
 from log_consumer.rolls import read_open_roll, roll_if_due
 from log_consumer.store import Store
@@ -100,7 +101,7 @@ def delete_old_rows(connection: duckdb.DuckDBPyConnection, *, before: datetime, 
 
 def _age_units(connection: duckdb.DuckDBPyConnection, *, before: datetime) -> int:
     """Know units by the exposures that are left of them; by how many rows there are fewer."""
-    aged_count, count_before = _fetch_one(
+    aged_count, count_before = fetch_one(
         connection,
         "select count(*) filter (first_applied_at < $before), count(*) from exposed_units",
         {"before": before},
@@ -111,7 +112,7 @@ def _age_units(connection: duckdb.DuckDBPyConnection, *, before: datetime) -> in
         connection.execute(_read_sql("leave"))
         connection.execute(_read_sql("enter_anew"))
         connection.execute("drop table temp.aged_units")
-    (count_after,) = _fetch_one(connection, "select count(*) from exposed_units")
+    (count_after,) = fetch_one(connection, "select count(*) from exposed_units")
     return int(count_before - count_after)
 
 
@@ -159,7 +160,7 @@ def clean_lake(store: Store, done: Maintained, *, older_than: datetime) -> None:
 
 def _measure_file(connection: duckdb.DuckDBPyConnection) -> tuple[int, int]:
     """Bytes of the file, and how many of them hold nothing."""
-    total, free = _fetch_one(
+    total, free = fetch_one(
         connection,
         "select total_blocks * block_size, free_blocks * block_size from pragma_database_size() "
         "where database_name = 'store'",
@@ -169,7 +170,7 @@ def _measure_file(connection: duckdb.DuckDBPyConnection) -> tuple[int, int]:
 
 def _measure_lake(connection: duckdb.DuckDBPyConnection) -> tuple[int, int]:
     """Files and bytes that the newest snapshot needs."""
-    files, size = _fetch_one(
+    files, size = fetch_one(
         connection,
         "select coalesce(sum(file_count + delete_file_count), 0), "
         "coalesce(sum(file_size_bytes + delete_file_size_bytes), 0) from ducklake_table_info('store')",
@@ -178,21 +179,13 @@ def _measure_lake(connection: duckdb.DuckDBPyConnection) -> tuple[int, int]:
 
 
 def _count(connection: duckdb.DuckDBPyConnection, function: str) -> int:
-    return int(_fetch_one(connection, f"select count(*) from {function}")[0])  # noqa: S608 - ours
+    return int(fetch_one(connection, f"select count(*) from {function}")[0])  # noqa: S608 - ours
 
 
 def _execute(connection: duckdb.DuckDBPyConnection, statement: str, parameters: Mapping[str, Any]) -> int:
     """Run a statement that deletes; how many rows it deleted."""
     row = connection.execute(statement, dict(parameters)).fetchone()
     return int(row[0]) if row else 0
-
-
-def _fetch_one(
-    connection: duckdb.DuckDBPyConnection, statement: str, parameters: Mapping[str, Any] | None = None
-) -> tuple[Any, ...]:
-    # All rows, for what a function did to a lake is only committed with its last one.
-    (row,) = connection.execute(statement, dict(parameters or {})).fetchall()
-    return tuple(row)
 
 
 def _read_sql(name: str) -> str:

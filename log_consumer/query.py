@@ -18,6 +18,7 @@ from flagedge.errors import FlagedgeError
 from log_consumer.analysis import Value
 from log_consumer.databases import Database
 from log_consumer.engine import Engine, one_line
+from log_consumer.printable import printable
 from log_consumer.store import Reader
 
 FORMATS = ("table", "csv", "json")
@@ -94,13 +95,8 @@ def _align(line: Sequence[str], widths: Sequence[int], numeric: Sequence[bool]) 
 def _cell(value: object) -> str:
     """A value on one line, with what could move the cursor shown as an escape, cut to CELL_WIDTH."""
     text = "" if value is None else str(value)
-    text = text[: CELL_WIDTH + 1]
-    text = _show(text)
+    text = printable(text[: CELL_WIDTH + 1])
     return text if _width(text) <= CELL_WIDTH else text[: CELL_WIDTH - 1] + "…"
-
-
-def _show(text: str) -> str:
-    return "".join(each if each.isprintable() else each.encode("unicode_escape").decode() for each in text)
 
 
 def _width(text: str) -> int:
@@ -119,7 +115,7 @@ def _format_csv(answer: Answer, *, shows: bool) -> str:
         if not isinstance(value, str):
             return value
         text = f"'{value}" if value.startswith(FORMULA_SIGNS) else value
-        return _show(text) if shows else text
+        return printable(text) if shows else text
 
     lines: list[str] = []
     # A cell is in quotes if it has what ends a line, and a lone carriage return ends one too for many who read CSV.

@@ -5,7 +5,6 @@ The Worker counts those that come (worker/src/page_cohorts.ts).
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Collection, Iterator
 from dataclasses import dataclass
 from math import prod
@@ -14,6 +13,7 @@ import structlog
 
 from flagedge.settings import Secret
 from sync_job.compiled import Plan
+from sync_job.decode import digest_secret
 from sync_job.pages import PageSettings
 from sync_job.plan import Assignment, Credential, EvaluablePlan, Flag, Rule, Variant, load_plan
 
@@ -68,7 +68,7 @@ def _find_credential(plan: EvaluablePlan, name: str, client_secret: Secret) -> C
     """As the Worker does: the first of the name, or the one with the secret."""
     if name:
         return next((each for each in plan.credentials if name in {each.client, each.name}), None)
-    digest = hashlib.sha256(client_secret.reveal().encode()).hexdigest()
+    digest = digest_secret(client_secret.reveal())
     return next((each for each in plan.credentials if each.secret_sha256 == digest), None)
 
 

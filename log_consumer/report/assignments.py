@@ -48,11 +48,13 @@ class Assignments:
         for found in by_time.values():
             for series, row in found.items():
                 totals.setdefault(series, row["cumulative_unit_count"] - row["new_unit_count"])
-        points, at = [], min(by_time, default=None)
-        while at is not None:
+        first, last = min(by_time, default=None), max(by_time, default=None)
+        if first is None or last is None:
+            return []
+        points = []
+        for at in (first + number * step for number in range((last - first) // step + 2)):
             points += [{"at": at, "series": series, "count": totals[series]} for series in shown]
             totals |= {series: row["cumulative_unit_count"] for series, row in by_time.get(at, {}).items()}
-            at = at + step if at <= max(by_time) else None
         return points
 
     def series(self, row: Row) -> int:

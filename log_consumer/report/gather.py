@@ -10,7 +10,7 @@ from typing import Any
 
 import duckdb
 
-from log_consumer.engine import quote
+from log_consumer.engine import fetch_one, quote
 from log_consumer.migrate import SQL
 from log_consumer.report.markup import SIGNS
 
@@ -91,9 +91,8 @@ def gather_experiment(
 
 def _find_day(connection: duckdb.DuckDBPyConnection, moment: datetime) -> datetime:
     """The beginning of its day."""
-    sql = "select date_trunc('day', $moment - day_begins) + day_begins from analysis_settings"
     day: datetime
-    [(day,)] = connection.execute(sql, {"moment": moment}).fetchall()
+    (day,) = fetch_one(connection, "select day_of($moment::timestamp)", {"moment": moment})
     return day
 
 

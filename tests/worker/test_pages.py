@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import gzip
 import itertools
 import json
 import zlib
@@ -213,9 +212,8 @@ def flushed(chunks: list[bytes | float]) -> list[bytes | float]:
 
 def test_pages_of_an_origin_that_compresses(site: PageSite, path: str) -> None:
     """Kept or not, from the cache or not, they are whole."""
-    headers = {"content-type": "text/html", "content-encoding": "gzip"}
     for kind in ("private", "s-maxage=60"):
-        site.origin.answers[path] = Answered([gzip.compress(HTML.encode())], headers | {"cache-control": kind})
+        site.origin.answer(path, content_encoding="gzip", cache_control=kind)
         assert site.get(path, visitor="0123456789abcdef").html == HTML
     site.wait_until_kept(path)
     kept = site.get(path, visitor="0123456789abcdef")

@@ -3,6 +3,9 @@
 
 create or replace macro day_begins_after() as coalesce(getvariable('day_begins')::interval, interval 0 hours);
 
+-- The beginning of the day that `moment` is in.
+create or replace macro day_of(moment) as date_trunc('day', moment - day_begins_after()) + day_begins_after();
+
 -- How far into an hour days begin, 0 to 3,599,999,999. Of a negative number the remainder is negative.
 create or replace macro day_cut_us() as (epoch_us(day_begins_after()) % 3_600_000_000 + 3_600_000_000) % 3_600_000_000;
 

@@ -23,30 +23,30 @@ misplaced_rows as materialized (
 misplaced as not materialized (from exposed_units where rowid in (from misplaced_rows)),
 landed as not materialized (
     select
-        flag, rule, targeting_key, targeting_key_selector,
-        if(variant is null, 'client_default', 'variant') as kind,
-        variant, assignment_id, state_etag, client, sdk, sdk_version, country, source, is_bot, applied_at,
-        assignment_label(rule, if(variant is null, 'client_default', 'variant'), variant, assignment_id, state_etag) as label,
-        hash(client, sdk, sdk_version, country, source, is_bot) as origin
-    from exposures
-    natural semi join query_table(open)
-    where rule is not null and targeting_key is not null
-    union all by name
-    select
-        flag, rule, targeting_key, targeting_key_selector, 'fallthrough' as kind,
-        null as variant, assignment_id, state_etag, client, sdk, sdk_version, country, source, is_bot, applied_at,
-        assignment_label(rule, 'fallthrough', null, assignment_id, state_etag) as label,
-        hash(client, sdk, sdk_version, country, source, is_bot) as origin
-    from fallthrough_exposures
-    natural semi join query_table(open)
-    where targeting_key is not null
-    union all by name
-    select
-        flag, rule, targeting_key, targeting_key_selector, kind,
-        variant, assignment_id, state_etag, client, sdk, sdk_version, country, source, is_bot, first_applied_at as applied_at,
+        *,
         assignment_label(rule, kind, variant, assignment_id, state_etag) as label,
         hash(client, sdk, sdk_version, country, source, is_bot) as origin
-    from misplaced
+    from (
+        select
+            flag, rule, targeting_key, targeting_key_selector,
+            if(variant is null, 'client_default', 'variant') as kind,
+            variant, assignment_id, state_etag, client, sdk, sdk_version, country, source, is_bot, applied_at
+        from exposures
+        natural semi join query_table(open)
+        where rule is not null and targeting_key is not null
+        union all by name
+        select
+            flag, rule, targeting_key, targeting_key_selector, 'fallthrough' as kind,
+            null as variant, assignment_id, state_etag, client, sdk, sdk_version, country, source, is_bot, applied_at
+        from fallthrough_exposures
+        natural semi join query_table(open)
+        where targeting_key is not null
+        union all by name
+        select
+            flag, rule, targeting_key, targeting_key_selector, kind,
+            variant, assignment_id, state_etag, client, sdk, sdk_version, country, source, is_bot, first_applied_at as applied_at
+        from misplaced
+    )
 ),
 origins as (
     select

@@ -40,7 +40,7 @@ both_grains as (
     select *, 'hour' as grain, date_trunc('hour', piece) as starts_at
     from pieces
     union all
-    select *, 'day', date_trunc('day', piece - day_begins_after()) + day_begins_after()
+    select *, 'day', day_of(piece)
     from pieces
 ),
 summed as (
