@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import time
 from typing import Any
 
 import pytest
@@ -45,6 +46,7 @@ PLAN = compile_plan(
 )
 BULK = "/ofrep/v1/evaluate/flags"
 CONTEXT = {"targetingKey": "t", "visitor_id": "v"}
+LONG_ENOUGH_S = 5
 
 
 def send(worker: TestWorker, *requests: dict[str, Any], **env: Any) -> Batch:
@@ -110,10 +112,13 @@ def test_no_match_is_the_callers_default(test_worker: TestWorker) -> None:
     ("request_", "status", "code"),
     [
         ({"key": "nothing"}, 404, "FLAG_NOT_FOUND"),
+        ({"key": "a."}, 404, "FLAG_NOT_FOUND"),
         ({"key": "a", "body": "{"}, 400, "PARSE_ERROR"),
         ({"key": "a", "body": '{"context":[]}'}, 400, "INVALID_CONTEXT"),
         ({"key": "b", "context": {"targetingKey": 1.5}}, 400, "INVALID_CONTEXT"),
         ({"key": "b", "context": {"targetingKey": "x" * 101}}, 400, "INVALID_CONTEXT"),
+        ({"key": "a", "context": {"visitor_id": 1.5}}, 400, "INVALID_CONTEXT"),
+        ({"key": "a", "context": {"a." * 100_000: 1}}, 400, "INVALID_CONTEXT"),
         ({"key": "a", "headers": {"authorization": "Bearer wrong"}}, 401, "GENERAL"),
         ({"key": "a", "headers": {"authorization": ""}}, 401, "GENERAL"),
         ({"key": "a", "body": '{"context":{"a":"\\ud800"}}'}, 400, "INVALID_CONTEXT"),
@@ -126,6 +131,20 @@ def test_failures_have_key_code_and_details(
     found = answer(test_worker, **request_)
     assert (found.status, found.json["key"], found.json["errorCode"]) == (status, request_["key"], code)
     assert found.json["errorDetails"]
+
+
+@pytest.mark.parametrize("body", ['{"context":{"a":' + "[" * 9_000 + "]" * 9_000 + "}}", '{"context":{"a":1e999}}'])
+def test_bulk_of_a_bad_context(test_worker: TestWorker, body: str) -> None:
+    """It is refused, whatever the caller has already."""
+    found = answer(test_worker, body=body, headers={"if-none-match": "*"})
+    assert (found.status, found.json["errorCode"]) == (400, "INVALID_CONTEXT")
+
+
+def test_many_dotted_keys(test_worker: TestWorker) -> None:
+    """They cost by their number, not by its square: a body of the size that is taken is read in no time."""
+    began_s = time.monotonic()
+    assert answer(test_worker, key="b", context={f"a.k{i}": 1 for i in range(50_000)}).status == 200
+    assert time.monotonic() - began_s < LONG_ENOUGH_S
 
 
 def test_api_key(test_worker: TestWorker) -> None:
@@ -141,6 +160,36 @@ def test_bulk_has_flags_and_their_fields(test_worker: TestWorker) -> None:
     assert items["a.on"]["value"] is True
     assert items["a.gone"] == {"key": "a.gone", "reason": "DEFAULT", "variant": ""}
     assert "value" not in items["none.text"]
+
+
+def test_bulk_of_a_flag_that_cannot_be_evaluated(test_worker: TestWorker) -> None:
+    """Its fields fail with it: else typed web clients would take them for misspelt."""
+    found = answer(test_worker, context={"visitor_id": 1.5})
+    codes = {item["key"]: item.get("errorCode") for item in found.json["flags"]}
+    assert codes["a"] == codes["a.on"] == codes["a.nested.depth"] == "INVALID_CONTEXT"
+    assert codes["b"] is None
+
+
+@pytest.mark.parametrize(
+    ("one", "other"),
+    [
+        ({"context": {"x": {"a": 1}}}, {"context": {"x": [["a", 1]]}}),
+        ({"context": {"x": [1, 2]}}, {"context": {"x": [2, 1]}}),
+        ({"context": {"x": 1}}, {"context": {"x": "1"}}),
+    ],
+)
+def test_bulk_etag_tells_contexts_apart(test_worker: TestWorker, one: dict[str, Any], other: dict[str, Any]) -> None:
+    """What a rule can tell apart has another entity tag."""
+    etags = [found.headers["etag"] for found in send(test_worker, one, other).answers]
+    assert etags[0] != etags[1]
+
+
+def test_bulk_etag_covers_overrides(test_worker: TestWorker) -> None:
+    """A flag that was switched off is no 304, though the state is the same."""
+    etag = answer(test_worker).headers["etag"]
+    known: dict[str, Any] = {"headers": {"if-none-match": etag}}
+    assert send(test_worker, known, FLAG_OVERRIDES='[{"flag":"flags/a"}]').answers[0].status == 200
+    assert send(test_worker, known).answers[0].status == 304
 
 
 def test_bulk_etag_covers_state_and_context(test_worker: TestWorker) -> None:

@@ -14,7 +14,8 @@ export type Context = Readonly<Record<string, unknown>>;
 /** The context cannot be read; the message is for the caller. */
 export class ContextError extends Error {}
 
-const DEPTH_MAX = 126;
+/** How deep structs and lists may be nested. */
+export const DEPTH_MAX = 126;
 /** Beyond these, nodes are not kept: clients that make up keys would fill the memory. */
 const NODES_MAX = 5000;
 

@@ -3,12 +3,12 @@
  * or why there is none.
  * @module
  */
-import { type Context, isStruct } from "./context";
+import { type Context, ContextError, DEPTH_MAX, isStruct } from "./context";
 import type { Client, FlagView, Outcome } from "./plan";
 import { typedValues } from "./typed_value";
 
 /** Codes of OpenFeature that an evaluation can end with. */
-export type ErrorCode = "PARSE_ERROR" | "TARGETING_KEY_MISSING" | "INVALID_CONTEXT" | "FLAG_NOT_FOUND" | "GENERAL";
+export type ErrorCode = "PARSE_ERROR" | "INVALID_CONTEXT" | "FLAG_NOT_FOUND" | "GENERAL";
 
 export interface Failure {
   readonly errorCode: ErrorCode;
@@ -39,7 +39,8 @@ export function findFlag(client: Client, key: string): FoundFlag | null {
   if (whole !== undefined) return { view: whole, field: "" };
   const dot = name.indexOf(".");
   const [view] = dot < 0 ? [] : client.viewsNamed([`flags/${name.slice(0, dot)}`]);
-  return view === undefined ? null : { view, field: name.slice(dot + 1) };
+  const field = name.slice(dot + 1);
+  return view === undefined || field === "" ? null : { view, field };
 }
 
 /** The HTTP status that a failure is answered with. */
@@ -52,8 +53,8 @@ export function notFound(key: string): Failure {
 }
 
 /** What a decision means for a caller. */
-export function valueOf(outcome: Outcome, field: string, context: Context): FlagValue | Failure {
-  const failure = failureOf(outcome, context);
+export function valueOf(outcome: Outcome, field: string): FlagValue | Failure {
+  const failure = failureOf(outcome);
   if (failure !== null) return failure;
   const isMatch = outcome.kind === "match" && outcome.variant >= 0;
   const value = isMatch ? typedValues(outcome).get(field) : undefined;
@@ -64,15 +65,12 @@ export function valueOf(outcome: Outcome, field: string, context: Context): Flag
   return NO_VALUE;
 }
 
-function failureOf(outcome: Outcome, context: Context): Failure | null {
+function failureOf(outcome: Outcome): Failure | null {
   if (outcome.kind === "match" || outcome.reason === "NO_SEGMENT_MATCH") return null;
   if (outcome.reason !== "TARGETING_KEY_ERROR") {
     return { errorCode: "GENERAL", errorDetails: `flag ${outcome.flag.name} cannot be evaluated: ${outcome.reason}` };
   }
-  const key = context["targeting_key"];
-  if (key === undefined || key === null) {
-    return { errorCode: "TARGETING_KEY_MISSING", errorDetails: "the context lacks the field that the flag is keyed by" };
-  }
+  // Where none is given no rule matches, which is no error.
   return { errorCode: "INVALID_CONTEXT", errorDetails: "a targeting key must be a text of at most 100 bytes or a whole number" };
 }
 
@@ -86,29 +84,36 @@ function hasField(outcome: Outcome, field: string): boolean {
   return true;
 }
 
-/** An OpenFeature context as Confidence has it: `targetingKey` becomes the targeting key, dotted keys become structs. */
+/** An OpenFeature context as Confidence has it: `targetingKey` becomes the targeting key, dotted keys become structs. Throws ContextError. */
 export function fromOpenFeature(context: Context): Context {
   const { targetingKey, ...rest } = context;
   return unflatten(targetingKey === undefined || "targeting_key" in rest ? rest : { targeting_key: targetingKey, ...rest });
 }
 
+type Struct = Record<string, unknown>;
+
 /** Dotted keys become structs, unless what stands there already is none. */
 function unflatten(context: Context): Context {
-  if (!Object.keys(context).some((key) => key.includes("."))) return context;
-  const result: Record<string, unknown> = { __proto__: null };
-  for (const [key, value] of Object.entries(context)) if (!key.includes(".")) result[key] = value;
-  for (const [key, value] of Object.entries(context)) if (key.includes(".")) place(result, key.split("."), value);
+  const dotted = Object.keys(context).filter((key) => key.includes("."));
+  if (dotted.length === 0) return context;
+  const result: Struct = { __proto__: null, ...context };
+  for (const key of dotted) delete result[key];
+  // Those that may be written to: each struct is copied once at the most.
+  const copies = new Set<Struct>([result]);
+  for (const key of dotted) place(result, key.split("."), context[key], copies);
   return result;
 }
 
-function place(struct: Record<string, unknown>, [step = "", ...rest]: readonly string[], value: unknown): void {
-  if (rest.length === 0) {
-    if (!Object.hasOwn(struct, step)) struct[step] = value;
-    return;
+function place(root: Struct, steps: readonly string[], value: unknown, copies: Set<Struct>): void {
+  if (steps.length > DEPTH_MAX) throw new ContextError("the context is nested too deeply");
+  let struct = root;
+  for (const step of steps.slice(0, -1)) {
+    const below = Object.hasOwn(struct, step) ? struct[step] : {};
+    if (!isStruct(below)) return;
+    const copy: Struct = copies.has(below) ? below : { __proto__: null, ...below };
+    copies.add(copy);
+    struct = struct[step] = copy;
   }
-  const below = Object.hasOwn(struct, step) ? struct[step] : {};
-  if (!isStruct(below)) return;
-  const copy: Record<string, unknown> = { __proto__: null, ...below };
-  place(copy, rest, value);
-  struct[step] = copy;
+  const last = steps.at(-1) as string;
+  if (!Object.hasOwn(struct, last)) struct[last] = value;
 }

@@ -10,7 +10,7 @@ import { fromOpenFeature, statusOf } from "./flag_value";
 import type { Origin } from "./message";
 import type { OpenAnswer } from "./ofrep";
 import type { OpenFeature } from "./openfeature";
-import { notAllowed, readBody, Refusal } from "./refusal";
+import { readBody, Refusal } from "./refusal";
 
 /** Ours, and the one that its clients make of an account and an app. */
 const PATHS = /^(\/v1\/evaluate|\/client\/v4\/accounts\/[^/]+\/flagship\/apps\/[^/]+\/evaluate)$/;
@@ -47,7 +47,7 @@ async function readEvaluation(request: Request): Promise<{ key: string; context:
     const { flagKey, ...context } = Object.fromEntries(new URL(request.url).searchParams);
     return { key: flagKey ?? "", context: fromOpenFeature(context) };
   }
-  if (request.method !== "POST") throw notAllowed("POST");
+  if (request.method !== "POST") throw new Refusal(405, "method_not_allowed", "use GET or POST", { allow: "GET, POST, OPTIONS" });
   let json: unknown;
   try {
     json = JSON.parse(await readBody(request));

@@ -5,7 +5,7 @@
  * @module
  */
 import type { Callers } from "./callers";
-import { type Context, ContextError, isStruct } from "./context";
+import { checkContext, type Context, ContextError, isStruct } from "./context";
 import { type ErrorCode, type Failure, type FlagValue, fromOpenFeature, NO_VALUE, statusOf, valueOf } from "./flag_value";
 import type { Origin } from "./message";
 import type { OpenFeature, Question } from "./openfeature";
@@ -34,6 +34,8 @@ export class Ofrep {
     private readonly callers: Callers,
     private readonly flags: OpenFeature,
     private readonly originOf: (request: Request) => Origin,
+    /** What the plan's entity tag does not tell of it. */
+    private readonly overrides: string,
   ) {}
 
   static handles(path: string): boolean {
@@ -70,14 +72,15 @@ export class Ofrep {
     if (matches(known, etag)) return { status: 304, body: null, etag };
     return this.flags.all(question, ({ count, outcomes }) => {
       let items = "";
-      for (let i = 0; i < count; i++) items += (i === 0 ? "" : ",") + itemsOf(outcomes[i] as Outcome, question.context);
+      for (let i = 0; i < count; i++) items += (i === 0 ? "" : ",") + itemsOf(outcomes[i] as Outcome);
       return { status: 200, body: `{"flags":[${items}]}`, etag };
     });
   }
 
-  /** Of the state, the client and the context: what an answer depends on. */
+  /** Of the state, its overrides, the client and the context: what an answer depends on. Throws ContextError. */
   async #etagOf({ client, context }: Question): Promise<string> {
-    const text = JSON.stringify([client.credential, canonical(context)]);
+    checkContext(context);
+    const text = JSON.stringify([this.overrides, client.credential, canonical(context)]);
     const digest = await crypto.subtle.digest("SHA-256", new TextEncoder().encode(text));
     return `"${this.plan.etag.replace(/^W\/|"/g, "")}.${new Uint8Array(digest).toHex().slice(0, 16)}"`;
   }
@@ -110,9 +113,8 @@ function readContext(body: string): Context {
 function canonical(value: unknown): unknown {
   if (Array.isArray(value)) return value.map(canonical);
   if (!isStruct(value)) return value;
-  return Object.keys(value)
-    .sort()
-    .map((key) => [key, canonical(value[key])]);
+  const keys = Object.keys(value).sort();
+  return Object.fromEntries(keys.map((key) => [key, canonical(value[key])]));
 }
 
 /** RFC 9110, weak comparison. */
@@ -129,29 +131,28 @@ function success(key: string, { reason, variant, value }: FlagValue): string {
 const itemsByOutcome = new WeakMap<Outcome, string>();
 
 /** A flag's items in a bulk answer: itself, and each field of its values, for clients cannot tell a field without a value from a misspelt one. */
-function itemsOf(outcome: Outcome, context: Context): string {
+function itemsOf(outcome: Outcome): string {
   let items = itemsByOutcome.get(outcome);
   if (items !== undefined) return items;
-  const key = outcome.flag.name.replace(/^flags\//, "");
-  const whole = valueOf(outcome, "", context);
-  if ("errorCode" in whole) return failure(key, whole);
-  const texts: ReadonlyMap<string, string> = whole.value === undefined ? new Map() : typedValues(outcome);
-  const fields = new Set([...texts.keys(), ...fieldPaths(outcome.flag)]);
-  fields.delete("");
-  items = [success(key, whole), ...[...fields].map((field) => success(`${key}.${field}`, withValue(whole, texts.get(field))))].join();
+  const name = outcome.flag.name.replace(/^flags\//, "");
+  const whole = valueOf(outcome, "");
+  const texts: ReadonlyMap<string, string> = "errorCode" in whole || whole.value === undefined ? new Map() : typedValues(outcome);
+  const fields = new Set(["", ...texts.keys(), ...fieldPaths(outcome.flag)]);
+  items = Array.from(fields, (field) => {
+    const key = field === "" ? name : `${name}.${field}`;
+    if ("errorCode" in whole) return failure(key, whole);
+    const value = texts.get(field);
+    return success(key, value === undefined ? NO_VALUE : { ...whole, value });
+  }).join();
   itemsByOutcome.set(outcome, items);
   return items;
-}
-
-function withValue(whole: FlagValue, value: string | undefined): FlagValue {
-  return value === undefined ? NO_VALUE : { ...whole, value };
 }
 
 function failure(key: string | null, { errorCode, errorDetails }: Failure): string {
   return JSON.stringify({ ...(key === null ? {} : { key }), errorCode, errorDetails });
 }
 
-const CODES: ReadonlySet<string> = new Set<ErrorCode>(["PARSE_ERROR", "TARGETING_KEY_MISSING", "INVALID_CONTEXT", "FLAG_NOT_FOUND", "GENERAL"]);
+const CODES: ReadonlySet<string> = new Set<ErrorCode>(["PARSE_ERROR", "INVALID_CONTEXT"]);
 
 function refused(key: string | null, error: unknown): OpenAnswer {
   if (error instanceof ContextError) return { status: 400, body: failure(key, { errorCode: "INVALID_CONTEXT", errorDetails: error.message }) };

@@ -33,7 +33,7 @@ export class OpenFeature {
     if (found === null) return notFound(key);
     try {
       return await this.#evaluate([found.view], question, (resolution) => {
-        return valueOf(resolution.outcomes[0] as Outcome, found.field, question.context);
+        return valueOf(resolution.outcomes[0] as Outcome, found.field);
       });
     } catch (error) {
       if (error instanceof ContextError) return { errorCode: "INVALID_CONTEXT", errorDetails: error.message };

@@ -74,7 +74,7 @@ export class FlagWorker {
     this.binding = new FlagBinding(plan, flags);
     const ofrepOrigin = (request: Request) => originOf(request, "ofrep", NO_SDK);
     const callers = new Callers(this.#clients, this.#settings.ofrepClients);
-    this.#ofrep = new Ofrep(plan, callers, flags, ofrepOrigin);
+    this.#ofrep = new Ofrep(plan, callers, flags, ofrepOrigin, this.#settings.overrides);
     this.#flagship = new Flagship(callers, flags, ofrepOrigin);
     this.#prober = new Prober(plan, this.#settings, this.#hot);
     this.#tokens = lasting.tokens;
