@@ -55,15 +55,17 @@ def read_variables(module: str) -> dict[str, dict[str, Any]]:
 def blocks_of(body: dict[str, Any]) -> Iterator[tuple[str, dict[str, Any]]]:
     """Nested blocks by name, those of `dynamic` among them."""
     for name, value in body.items():
-        if not (isinstance(value, list) and value and isinstance(value[0], dict) and "__is_block__" in value[0]):
-            continue
-        for block in value:
-            if name == "dynamic":
-                [(inner, dynamic)] = [(key, each) for key, each in block.items() if key != "__is_block__"]
+        if name == "dynamic":
+            for inner, dynamic in (item for block in value for item in block.items()):
                 [content] = dynamic["content"]
                 yield inner, content
-            else:
-                yield name, block
+        elif is_blocks(value):
+            yield from ((name, block) for block in value)
+
+
+def is_blocks(value: Any) -> bool:
+    """Whether a value is written as blocks, not as an attribute."""
+    return isinstance(value, list) and bool(value) and isinstance(value[0], dict) and "__is_block__" in value[0]
 
 
 def unquoted(value: Any) -> Any:

@@ -5,8 +5,9 @@ from __future__ import annotations
 import re
 from typing import Any
 
+import hcl2
 import pytest
-from module_files import Resource, blocks_of, read_blocks, read_resources, read_variables
+from module_files import Resource, blocks_of, is_blocks, read_blocks, read_resources, read_variables, unquoted
 from terraform_run import MODULES, TERRAFORM
 from terraform_schemas import Argument, read_schemas
 
@@ -29,7 +30,14 @@ def problems_of(body: dict[str, Any], arguments: dict[str, Argument], where: str
                 found.append(f"{where}.{name} is no block")
             found += problems_of(block, arguments[name].nested, f"{where}.{name}")
     for name, value in body.items():
-        if name in arguments and arguments[name].nested and not arguments[name].is_block:
+        if name not in arguments or not arguments[name].nested:
+            continue
+        if is_blocks(value):
+            if len(value) > 1 and not arguments[name].is_list:
+                found.append(f"{where}.{name} is there {len(value)} times")
+        elif arguments[name].is_block:
+            found.append(f"{where}.{name} is a block")
+        else:
             objects = value if isinstance(value, list) else [value]
             for inner in (each for each in objects if isinstance(each, dict)):  # the others are expressions.
                 found += problems_of(inner, arguments[name].nested, f"{where}.{name}")
@@ -45,7 +53,7 @@ def test_arguments_are_those_of_the_provider(resource: Resource) -> None:
 
 
 def test_the_check_finds_what_is_wrong() -> None:
-    """It sees unknown and missing arguments, at the top and inside blocks and objects."""
+    """It sees what is unknown, missing or nested wrongly: at the top, in blocks, dynamic ones too, and in objects."""
     arguments = read_schemas()
     settings = {"queue_nme": "q", "account_id": "a", "settings": {"delivery_pause": True}}
     assert problems_of(settings, arguments["cloudflare_queue"], "q") == [
@@ -53,11 +61,48 @@ def test_the_check_finds_what_is_wrong() -> None:
         "q.queue_name is missing",
         "q.settings.delivery_pause is unknown",
     ]
-    schedule = {"schedule_expression": "rate(1 minute)", "target": [{"arn": "a", "__is_block__": True}]}
-    assert problems_of(schedule, arguments["aws_scheduler_schedule"], "s") == [
-        "s.flexible_time_window is missing",
+    schedule = """
+        schedule_expression = "rate(1 minute)"
+        flexible_time_window = { mode = "OFF" }
+        target {
+          arn = "a"
+        }
+        target {
+          arn          = "b"
+          role_arn     = "r"
+          retry_policy = { maximum_retries = 1 }
+        }
+    """
+    assert problems_of(parse_body(schedule), arguments["aws_scheduler_schedule"], "s") == [
         "s.target.role_arn is missing",
+        "s.target.retry_policy is a block",
+        "s.flexible_time_window is a block",
+        "s.target is there 2 times",
     ]
+    function = """
+        function_name = "f"
+        role          = "r"
+        dynamic "vpc_config" {
+          for_each = [1]
+          content {
+            subnet_id          = []
+            security_group_ids = []
+          }
+        }
+    """
+    assert problems_of(parse_body(function), arguments["aws_lambda_function"], "f") == [
+        "f.vpc_config.subnet_id is unknown",
+        "f.vpc_config.subnet_ids is missing",
+    ]
+    queue = parse_body('account_id = "a"\nqueue_name = "q"\nsettings {\n  delivery_delay = 1\n}')
+    assert problems_of(queue, arguments["cloudflare_queue"], "q") == ["q.settings is no block"]
+
+
+def parse_body(text: str) -> dict[str, Any]:
+    """What stands in one block, as the files' blocks are read."""
+    [block] = hcl2.loads(f'block "of" {{\n{text}\n}}\n')["block"]
+    body: dict[str, Any] = unquoted(block)["of"]
+    return body
 
 
 @pytest.mark.parametrize("module", MODULES)
