@@ -169,7 +169,8 @@ def _is_dropped(name: PurePosixPath) -> bool:
 
 def _run(purpose: str, program: str, options: str, *arguments: str | Path, **environ: str) -> None:
     command = [program, *options.split(), *map(str, arguments)]
-    done = subprocess.run(command, capture_output=True, text=True, check=False, env=os.environ | environ)
+    # A wheel keeps the modes of files, which the umask decides.
+    done = subprocess.run(command, capture_output=True, text=True, check=False, env=os.environ | environ, umask=0o022)
     if done.returncode:
         raise LocalError(f"{purpose} failed: {done.stderr.strip() or done.stdout.strip()}")
 
