@@ -89,11 +89,11 @@ class Bench:
         assert process.returncode == 0
         return Drained(_count_rows(database), usage.ru_utime + usage.ru_stime, usage.ru_maxrss / 1024)
 
-    def measure_ceiling(self) -> Measured:
+    def measure_ceiling(self) -> Measured[int]:
         with _pinned(1):
             return measure_apart(pull_and_ack, self._api_url, self._account_id, self._queue_id)
 
-    def measure_floor(self, texts: Sequence[str], form: str) -> Measured:
+    def measure_floor(self, texts: Sequence[str], form: str) -> Measured[dict[str, int]]:
         """The messages as files in memory, each as large as a batch."""
         per_file = Settings(Secret(TOKEN)).batch_max_bytes * len(texts) // sum(map(len, texts))
         with tempfile.TemporaryDirectory(dir=MEMORY if MEMORY.is_dir() else None) as memory, _pinned(1):
@@ -178,7 +178,7 @@ def measure(bench: Bench, shape: Shape, count: int, start_up_s: float) -> None:
     _print("  start-up included", count / drained.cpu_s)
     _print("  floor: read_json", count / floor.cpu_s, f"ours {floor.cpu_s / cpu_s:.2f} x")
     _print("  pull and ack, loading nothing", count / ceiling.cpu_s)
-    _print("MB of messages per CPU-second", megabytes / cpu_s)
+    _print("MB of pull text per CPU-second", ceiling.result / 1e6 / cpu_s, f"{megabytes / cpu_s:,.0f} of messages")
     _print("rows per CPU-second", rows / cpu_s)
     _print("emulator's ceiling, messages per s", count / ceiling.wall_s)
     _print("peak memory, MB", drained.peak_mb, f"{small.peak_mb:,.0f} with a tenth of the messages")
@@ -188,8 +188,8 @@ def _print(figure: str, value: float, remark: str = "") -> None:
     print(f"  {figure:36} {value:12,.0f}   {remark}".rstrip())
 
 
-def _is_complete(rows: dict[str, int], shape: Shape, count: int, floor: Measured) -> bool:
-    return rows == floor.rows and (rows["exposures"], rows["ledger"]) == (count * shape.exposure_count, count)
+def _is_complete(rows: dict[str, int], shape: Shape, count: int, floor: Measured[dict[str, int]]) -> bool:
+    return rows == floor.result and (rows["exposures"], rows["ledger"]) == (count * shape.exposure_count, count)
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, Generic, TypeVar
 
 from flagedge.cloudflare import Cloudflare
 from flagedge.settings import Secret
@@ -26,27 +26,28 @@ from log_consumer.store import Store
 
 LANDED_AT = datetime(2026, 11, 21)  # noqa: DTZ001 - as the database has it
 LEASE_ID = re.compile(r'"lease_id":"([^"]*)"')
+Result = TypeVar("Result")
 
 
 @dataclass(frozen=True, slots=True)
-class Measured:
-    """What a peer did and took; `rows` by table."""
+class Measured(Generic[Result]):
+    """What a peer answered and took."""
 
-    rows: dict[str, int]
+    result: Result
     cpu_s: float
     wall_s: float
 
 
-def measure_apart(work: Callable[..., dict[str, int]], *arguments: Any) -> Measured:
+def measure_apart(work: Callable[..., Result], *arguments: Any) -> Measured[Result]:
     """Run `work` in a process of its own and time that alone, imports left out."""
     with ProcessPoolExecutor(1, mp_context=multiprocessing.get_context("spawn")) as processes:
         return processes.submit(_measure, work, *arguments).result()
 
 
-def _measure(work: Callable[..., dict[str, int]], *arguments: Any) -> Measured:
+def _measure(work: Callable[..., Result], *arguments: Any) -> Measured[Result]:
     started_s, started_cpu_s = time.monotonic(), _cpu_s()
-    rows = work(*arguments)
-    return Measured(rows, _cpu_s() - started_cpu_s, time.monotonic() - started_s)
+    result = work(*arguments)
+    return Measured(result, _cpu_s() - started_cpu_s, time.monotonic() - started_s)
 
 
 def _cpu_s() -> float:
@@ -54,8 +55,8 @@ def _cpu_s() -> float:
     return usage.ru_utime + usage.ru_stime
 
 
-def pull_and_ack(api_url: str, account_id: str, queue_id: str) -> dict[str, int]:
-    """Empty the queue as the consumer does, but load nothing."""
+def pull_and_ack(api_url: str, account_id: str, queue_id: str) -> int:
+    """Empty the queue as the consumer does, but load nothing; how many bytes of text the pulls brought."""
     settings = Settings(Secret("bench"))
     with Cloudflare(api_token=settings.api_token, account_id=account_id, base_url=api_url) as cloudflare:
         timeout_ms = settings.visibility_timeout_ms
@@ -70,17 +71,17 @@ def pull_and_ack(api_url: str, account_id: str, queue_id: str) -> dict[str, int]
             lambda lease_ids: cloudflare.ack_messages(queue_id, acks=lease_ids),
             max_concurrent=settings.max_concurrent_pulls,
         )
-        message_count = 0
+        text_bytes = 0
         with puller, acker:
             while (gathered := puller.gather()) is not None:
                 lease_ids = [lease_id for text in gathered.texts for lease_id in LEASE_ID.findall(text)]
                 acker.ack(lease_ids)
-                message_count += len(lease_ids)
-    return {"ledger": message_count}
+                text_bytes += sum(map(len, gathered.texts))
+    return text_bytes
 
 
 def read_json_into_tables(database: str, form: str, files: Sequence[Path]) -> dict[str, int]:
-    """One message a line, one transaction a file: the same decoding and the same tables, and nothing else."""
+    """One message a line, one transaction a file: the same decoding and tables, and nothing else. Rows by table."""
     rows = dict.fromkeys([*ROW_TABLES, "ledger"], 0)
     with Store(parse_database(database)) as store:
         make_stage(store.connection)
