@@ -35,6 +35,15 @@ export interface FlagDetails<Value> {{
   errorMessage?: string;
 }}
 
+/** A flag as the Confidence API has it: `flag` is its name with `flags/`. */
+export interface ResolvedFlag {{
+  flag: string;
+  reason: string;
+  variant?: string;
+  value?: Record<string, unknown>;
+  shouldApply?: boolean;
+}}
+
 /** A service binding to the flags Worker with `entrypoint: "Flags"`. */
 export interface FlagsBinding {{
 {methods}
@@ -48,6 +57,9 @@ export interface FlagsBinding {{
     fallback: FlagTypes[Key],
     context?: FlagContext,
   ): Promise<FlagDetails<FlagTypes[Key]>>;
+  /** The Confidence API: bodies and answers of `flags:resolve` and `flags:apply`. What is refused is thrown. */
+  resolve(request: object): Promise<{{ resolvedFlags: ResolvedFlag[]; resolveToken: string; resolveId: string }}>;
+  apply(request: object): Promise<unknown>;
   fetch(request: Request): Promise<Response>;
 }}
 """

@@ -49,6 +49,8 @@ def test_right_calls_compile(tmp_path: Path) -> None:
         'const kind: string | null = (await flags.getObjectValue("checkout.layout", { kind: "a" })).kind;',
         'const steps: string[] = await flags.getValue("checkout.steps", []);',
         'await flags.getDetails("plain", {});',
+        'const { resolvedFlags, resolveToken: token } = await flags.resolve({ clientSecret: "s", apply: false });',
+        'await flags.apply({ clientSecret: "s", resolveToken: token, flags: resolvedFlags });',
         "return [express, columns, title, kind, steps];",
     )
     assert (done.returncode, done.stdout) == (0, "")

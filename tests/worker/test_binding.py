@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import time
 from collections.abc import Iterator
 from typing import Any
 
@@ -10,6 +11,7 @@ import httpx
 import pytest
 from builders import SECRET, assignment, flag, payload, rule, schema, state, variant
 from caller import run_caller
+from segments import eq, segment
 
 VALUE = {"on": True, "size": 5.0, "ratio": 0.5, "name": "é", "nested": {"depth": 2.0}}
 PAYLOAD = payload(
@@ -21,12 +23,18 @@ PAYLOAD = payload(
             schema=schema({"on": bool, "size": int, "ratio": float, "name": str, "nested": {"depth": int}}),
         ),
         flag("off", rule(environments=["prod"])),
+        flag("since", rule(segment="since", assignments=[assignment("on")]), variants=[variant("on", {})]),
+        segments=[segment("since", eq("member.since", "2026-01-02T00:00:00.000Z"))],
     )
 )
 CALLER = """
 export default {
   async fetch(request, env) {
-    const { binding, method, args } = await request.json();
+    if (request.method === "GET") return env.SINK.fetch(request);
+    // What JSON does not carry, and RPC does.
+    const made = { $date: (text) => new Date(text), $bigint: BigInt };
+    const revive = (key, value) => made[key]?.(value) ?? value?.$date ?? value?.$bigint ?? value;
+    const { binding, method, args } = JSON.parse(await request.text(), revive);
     try {
       return Response.json({ value: await env[binding][method](...args) });
     } catch (error) {
@@ -48,6 +56,10 @@ class Caller:
         body = {"binding": binding, "method": method, "args": args}
         return httpx.post(self._url, content=json.dumps(body)).raise_for_status().json()
 
+    def take_messages(self) -> Any:
+        """The flag-log messages since the last time."""
+        return httpx.get(self._url).raise_for_status().json()
+
 
 @pytest.fixture(scope="module")
 def caller() -> Iterator[Caller]:
@@ -55,6 +67,7 @@ def caller() -> Iterator[Caller]:
         yield Caller(url)
 
 
+LONG_ENOUGH_S = 5
 WHO = {"targetingKey": "t"}
 NO = False
 
@@ -101,6 +114,8 @@ def test_details(caller: Caller) -> None:
         ("getBooleanDetails", "a.nothing", WHO, "FLAG_NOT_FOUND"),
         ("getBooleanDetails", "a.on", {"targetingKey": 1.5}, "INVALID_CONTEXT"),
         ("getBooleanDetails", "a.on", ["no object"], "INVALID_CONTEXT"),
+        ("getBooleanDetails", "a.on", {"visits": {"$bigint": "5"}}, "INVALID_CONTEXT"),
+        ("getBooleanDetails", "a.on", {"a." * 200: 1}, "INVALID_CONTEXT"),
     ],
 )
 def test_details_never_throw(caller: Caller, method: str, key: str, context: Any, code: str) -> None:
@@ -110,16 +125,37 @@ def test_details_never_throw(caller: Caller, method: str, key: str, context: Any
 
 
 def test_whose_flags(caller: Caller) -> None:
-    """The binding's props name the client; with one client they need not; another name is told apart."""
+    """The binding's props name the client; with one client they need not; for a stranger nothing can be evaluated."""
     assert caller.call("getBooleanValue", "a.on", NO, WHO, binding="PLAIN") == {"value": True}
-    refused = caller.call("getBooleanValue", "a.on", NO, WHO, binding="STRANGER")
-    assert refused["error"] == "TypeError"
-    assert "clients/c" in refused["message"]
+    assert caller.call("getBooleanValue", "a.on", NO, WHO, binding="STRANGER") == {"value": False}
+    found = caller.call("getBooleanDetails", "a.on", NO, WHO, binding="STRANGER")["value"]
+    assert (found["value"], found["errorCode"]) == (False, "GENERAL")
+    assert "clients/c" in found["errorMessage"]
+
+
+def test_a_date_is_its_text(caller: Caller) -> None:
+    """As it is in every other client's context, at any depth."""
+    member = {"since": {"$date": "2026-01-02T00:00:00Z"}}
+    assert caller.call("getObjectDetails", "since", {"no": 1}, {"member": member})["value"]["variant"]
+    assert caller.call("getObjectDetails", "since", {"no": 1}, {"member": {"since": 5}})["value"]["value"] == {"no": 1}
+
+
+def test_an_evaluation_is_an_exposure(caller: Caller) -> None:
+    """The log outlives the call, and tells that it came over a binding."""
+    assert caller.call("getBooleanValue", "a.on", NO, {"targetingKey": "exposed"}) == {"value": True}
+    messages: list[dict[str, Any]] = []
+    until_s = time.monotonic() + LONG_ENOUGH_S
+    while not messages and time.monotonic() < until_s:
+        messages = [message for message in caller.take_messages() if message["units"] == ["exposed"]]
+        time.sleep(0.02)
+    [message] = messages
+    assert message["origins"][0]["source"] == "binding"
+    assert message["exposures"]["unit"] == [0]
 
 
 def test_confidence_api(caller: Caller) -> None:
     """`resolve` takes and gives the bodies of `flags:resolve`; a refusal is an error with its code."""
     request = {"clientSecret": SECRET, "evaluationContext": {"targeting_key": "t"}, "apply": True}
     found = caller.call("resolve", request)["value"]
-    assert {each["flag"] for each in found["resolvedFlags"]} == {"flags/a", "flags/off"}
+    assert {each["flag"] for each in found["resolvedFlags"]} == {"flags/a", "flags/off", "flags/since"}
     assert "unknown_client_secret" in caller.call("resolve", {"clientSecret": "x"})["message"]

@@ -5,7 +5,7 @@
  * Source: `Flagship` of @cloudflare/workers-types.
  * @module
  */
-import { isStruct } from "./context";
+import { type Context, ContextError, isStruct } from "./context";
 import { type ErrorCode, fromOpenFeature } from "./flag_value";
 import type { Origin } from "./message";
 import type { OpenFeature } from "./openfeature";
@@ -41,15 +41,15 @@ export class FlagBinding {
   }
 
   /** The value, or the default when the flag cannot be evaluated. Throws TypeError when it is not of `kind`. */
-  async value<Value>(client: Client, key: string, kind: Kind, fallback: Value, context: unknown, execution: ExecutionContext): Promise<Value> {
+  async value<Value>(client: unknown, key: string, kind: Kind, fallback: Value, context: unknown, execution: ExecutionContext): Promise<Value> {
     const details = await this.details(client, key, kind, fallback, context, execution);
     if (details.errorCode === "TYPE_MISMATCH") throw new TypeError(details.errorMessage);
     return details.value;
   }
 
-  /** The value and how it came about. Never throws. */
+  /** The value and how it came about, for the client that is named. Never throws. */
   async details<Value>(
-    client: Client,
+    client: unknown,
     key: string,
     kind: Kind,
     fallback: Value,
@@ -59,21 +59,34 @@ export class FlagBinding {
     const failed = (errorCode: NonNullable<Details<Value>["errorCode"]>, errorMessage: string): Details<Value> => {
       return { flagKey: key, value: fallback, reason: "ERROR", errorCode, errorMessage };
     };
-    const flagContext = context === undefined || context === null ? {} : context;
-    if (!isStruct(flagContext)) return failed("INVALID_CONTEXT", "the context must be an object");
-    const caller = { client, applies: true, originOf: () => ORIGIN };
     try {
-      const found = await this.flags.one(key, { ...caller, context: fromOpenFeature(flagContext), atMs: Date.now(), execution });
+      const caller = { client: this.clientNamed(client), applies: true, originOf: () => ORIGIN };
+      const found = await this.flags.one(key, { ...caller, context: readContext(context), atMs: Date.now(), execution });
       if ("errorCode" in found) return failed(found.errorCode, found.errorDetails);
       const { reason, variant, value } = found;
       if (value === undefined) return { flagKey: key, value: fallback, reason, variant };
       const parsed: unknown = JSON.parse(value);
-      if (typeof parsed !== kind) return failed("TYPE_MISMATCH", `flag ${key} is not a ${kind}`);
+      if (typeof parsed !== kind) return failed("TYPE_MISMATCH", `flag ${key} is of type ${typeof parsed}, not ${kind}`);
       return { flagKey: key, value: parsed as Value, reason, variant };
     } catch (error) {
-      return failed("GENERAL", String((error as Error).message));
+      const { message } = error as Error;
+      if (error instanceof ContextError) return failed("INVALID_CONTEXT", message);
+      console.error(JSON.stringify({ event: "evaluation.failed", error: message }));
+      return failed("GENERAL", message);
     }
   }
+}
+
+/** A context as JSON would carry it, where a Date is its text; other calls bring more than that. Throws ContextError. */
+function readContext(value: unknown): Context {
+  let context: unknown;
+  try {
+    context = JSON.parse(JSON.stringify(value ?? {}));
+  } catch (error) {
+    throw new ContextError(`the context is not JSON: ${(error as Error).message}`);
+  }
+  if (!isStruct(context)) throw new ContextError("the context must be an object");
+  return fromOpenFeature(context);
 }
 
 /** The kind of a default, where a call does not say which it wants. */

@@ -82,7 +82,7 @@ export function flagsEntrypoint(workerOf: (env: Env, context: ExecutionContext) 
 
     #caller() {
       const { binding } = workerOf(this.env, this.ctx);
-      return { binding, client: binding.clientNamed(this.ctx.props?.client) };
+      return { binding, client: this.ctx.props?.client };
     }
 
     async #post(path: string, body: object): Promise<unknown> {
