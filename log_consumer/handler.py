@@ -43,13 +43,15 @@ def handler(event: dict[str, Any], context: LambdaContext) -> dict[str, Any]:
     left_s = context.get_remaining_time_in_millis() / 1000
     log = configure_logs(job="log_consumer", level="info")
     started_s = time.monotonic()
+    queue_name = ""
     try:
         settings = read_settings(os.environ)
+        queue_name = settings.queue_name
         log = configure_logs(job="log_consumer", level=settings.log_level)
         summary = _drain(settings, left_s)
         health = read_health(settings)
     except FlagedgeError as error:
-        measured = embed_metrics(counts={"drain_failed": 1}, dimensions={})
+        measured = embed_metrics(counts={"drain_failed": 1}, dimensions={"queue": queue_name})
         log.error("job.failed", error=str(error), **measured)  # noqa: TRY400 - the message says it all
         raise
     counts = {
@@ -62,9 +64,7 @@ def handler(event: dict[str, Any], context: LambdaContext) -> dict[str, Any]:
         **health,
     }
     seconds = {"drain_duration": round(time.monotonic() - started_s, 3)}
-    log.info(
-        "drain.measured", **embed_metrics(seconds=seconds, counts=counts, dimensions={"queue": settings.queue_name})
-    )
+    log.info("drain.measured", **embed_metrics(seconds=seconds, counts=counts, dimensions={"queue": queue_name}))
     return summary.facts() | health
 
 
@@ -85,15 +85,18 @@ def _drain(settings: Settings, left_s: float) -> job.Summary:
 
 def _maintain() -> dict[str, Any]:
     log = configure_logs(job="log_consumer", level="info")
+    queue_name = ""
     try:
         settings = read_query_settings(os.environ)
+        queue_name = settings.queue_name
         with Store(settings.database, engine=settings.engine) as store:
             done = maintain(store, retention_days=settings.retention_days, now=utc_now()).facts()
     except FlagedgeError as error:
-        failed = embed_metrics(counts={"maintain_failed": 1}, dimensions={})
+        failed = embed_metrics(counts={"maintain_failed": 1}, dimensions={"queue": queue_name})
         log.error("maintain.failed", error=str(error), **failed)  # noqa: TRY400 - as above
         raise
-    log.info("maintain.finished", **done, **embed_metrics(counts={"maintain_failed": 0}, dimensions={}))
+    measured = embed_metrics(counts={"maintain_failed": 0}, dimensions={"queue": queue_name})
+    log.info("maintain.finished", **done, **measured)
     return done
 
 

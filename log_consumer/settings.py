@@ -80,6 +80,7 @@ class QuerySettings:
     `retention_days` 0 keeps all; `analysis` are variables of the view analysis_settings.
     """
 
+    queue_name: str = QUEUE
     database: Database = DATABASE
     engine: Engine = Engine()  # noqa: RUF009 - immutable
     s3: S3 = S3()  # noqa: RUF009 - immutable
@@ -131,6 +132,7 @@ def _read(reader: SettingsReader) -> Settings:
 
 def _read_query(reader: SettingsReader) -> QuerySettings:
     return QuerySettings(
+        queue_name=reader.name_prefix("WORKER_NAME_PREFIX") + QUEUE,
         database=_read_database(reader),
         engine=_read_engine(reader),
         s3=_read_s3(reader),

@@ -41,13 +41,15 @@ def handler(event: dict[str, Any], context: LambdaContext) -> dict[str, Any]:
     began = time.monotonic()
     deadline = Deadline.after(context.get_remaining_time_in_millis() / 1000 - _MARGIN_S)
     is_http = "http" in (event.get("requestContext") or {})
+    worker_name = ""
     try:
         settings = read_sync_settings(os.environ)
+        worker_name = settings.worker.worker_name
         if is_http and not is_signed_event(event, settings.webhook_secret, now_s=time.time()):
             return _answer(401, {"error": "the signature is missing, wrong or too old"})
         result = _run(settings, deadline, Cause("webhook" if is_http else "schedule"))
     except FlagedgeError as error:
-        metrics = run_metrics("failed", time.monotonic() - began)
+        metrics = run_metrics("failed", time.monotonic() - began, worker_name=worker_name)
         log.error("job.failed", error=str(error), **metrics)  # noqa: TRY400 (the message says it all)
         if is_http:
             return _answer(500, {"error": str(error)})

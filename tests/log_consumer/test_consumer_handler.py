@@ -12,7 +12,7 @@ from messages import body
 from operators import API_TOKEN
 
 from flagedge.cloudflare import Cloudflare
-from flagedge.errors import ApiError, SettingsError
+from flagedge.errors import ApiError, FlagedgeError, SettingsError
 from flagedge.settings import Secret
 from local_edge.server import LocalEdge
 from log_consumer import handler as module
@@ -123,7 +123,8 @@ def test_a_failure_raises_and_is_measured(
     monkeypatch.setenv("WORKER_NAME_PREFIX", "absent")
     with pytest.raises(ApiError, match="there is no queue absent-flag-logs-queue"):
         handler({}, Context())
-    assert measured(capfd.readouterr().err)["drain_failed"] == 1
+    line = measured(capfd.readouterr().err)
+    assert (line["drain_failed"], line["queue"]) == (1, f"absent-{QUEUE}")
     monkeypatch.delenv("CLOUDFLARE_API_TOKEN")
     with pytest.raises(SettingsError, match="CLOUDFLARE_API_TOKEN"):
         handler({}, Context())
@@ -139,4 +140,16 @@ def test_a_schedule_may_maintain(
     monkeypatch.delenv("CLOUDFLARE_API_TOKEN")
     assert handler({"command": "maintain"}, Context())["deleted_rows"]["exposures"] == 1
     assert site.ask("select count(*) from exposures") == [(0,)]
-    assert "maintain.finished" in capfd.readouterr().err
+    line = json.loads(capfd.readouterr().err.splitlines()[-1])
+    assert (line["event"], line["maintain_failed"], line["queue"]) == ("maintain.finished", 0, QUEUE)
+
+
+def test_a_maintenance_that_fails_is_measured(
+    site: Site, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    """Under the same dimension as one that succeeds, or no alarm would see it."""
+    monkeypatch.setenv("DATABASE", str(site.database.parent))
+    with pytest.raises(FlagedgeError):
+        handler({"command": "maintain"}, Context())
+    line = measured(capfd.readouterr().err)
+    assert (line["maintain_failed"], line["queue"]) == (1, QUEUE)

@@ -113,7 +113,8 @@ def test_too_little_time(sync: Sync, capsys: pytest.CaptureFixture[str]) -> None
     with pytest.raises(OutOfTimeError):
         handler(SCHEDULED, Context(left_s=10))
     assert not [call for call in sync.requests() if not call.startswith("GET")]
-    assert last_log(capsys)["run_failed"] == 1
+    line = last_log(capsys)
+    assert (line["run_failed"], line["worker_name"]) == (1, WORKER)
 
 
 def test_a_failure_raises_for_the_schedule_and_answers_the_webhook(sync: Sync) -> None:
