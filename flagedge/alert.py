@@ -21,8 +21,12 @@ def send_alert(url: Secret, text: str, *, transport: httpx.BaseTransport | None 
     if not url:
         return True
     try:
-        with httpx.Client(timeout=_TIMEOUT, transport=transport) as client:
-            client.post(url.reveal(), json={"text": text[:TEXT_MAX_CHARS]}).raise_for_status()
+        with (
+            httpx.Client(timeout=_TIMEOUT, transport=transport) as client,
+            # What it says besides its status is not waited for.
+            client.stream("POST", url.reveal(), json={"text": text[:TEXT_MAX_CHARS]}) as response,
+        ):
+            response.raise_for_status()
     except httpx.HTTPStatusError as error:
         _log.warning("alert.failed", error=f"the webhook answered {error.response.status_code}")
         return False

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Iterator
 
 import httpx
 import pytest
@@ -46,6 +47,17 @@ def test_a_webhook_that_is_not_there(url: str) -> None:
     with capture_logs() as logs:
         assert not send_alert(Secret(url), "text")
     assert "secret-part" not in json.dumps(logs)
+
+
+def test_a_webhook_that_never_ends() -> None:
+    """Its status is all that is waited for."""
+
+    def talk() -> Iterator[bytes]:
+        raise AssertionError("somebody listens")
+        yield b""
+
+    endless = httpx.MockTransport(lambda _: httpx.Response(200, content=talk()))
+    assert send_alert(Secret(URL), "text", transport=endless)
 
 
 def test_nobody_to_tell() -> None:
