@@ -132,10 +132,13 @@ class Gate:
                 raise GateError(f"{self.worker_name} answered {len(answers)} of {len(requests)} probes", hint=_HINT)
             for (credential, context), answer in zip(requests, answers, strict=True):
                 asked_count += 1
+                try:
+                    found = flags_of_answer(answer)
+                except (KeyError, TypeError) as exc:
+                    raise GateError(f"{self.worker_name} answered a probe with what is no answer", hint=_HINT) from exc
                 if official is None:
                     continue
-                found = flags_of_answer(answer)
-                expected = official.resolve(secrets[credential], context, found)
+                expected = official.resolve(secrets[credential], context)
                 _hold_against(expected, found, credential, context)
                 compared_count += 1
         _log.info("version.proved", asked_count=asked_count, compared_count=compared_count)
@@ -157,6 +160,8 @@ class Gate:
             answer: dict[str, Any] = response.json()
         except ValueError as exc:
             raise GateError("the probe's answer is not JSON", hint=_HINT) from exc
+        if not isinstance(answer, dict) or "state_etag" not in answer or not isinstance(answer.get("answers"), list):
+            raise GateError("the probe's answer is not one of a Worker of flagedge", hint=_HINT)
         return answer
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import importlib.util
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -33,17 +33,21 @@ class OfficialResolver:
         self._guest: Any = WasmResolver(wasm)
         state = decoded.resolver_state.SerializeToString()
         self._guest.set_resolver_state(state, decoded.account, enable_apply_dedup=False)
+        self._flags = [flag.name for flag in decoded.resolver_state.flags]
 
-    def resolve(self, secret: str, context: Mapping[str, Any], flags: Iterable[str]) -> dict[str, dict[str, Any]]:
-        """What each flag is decided to be, by name, as `flags_of_answer` has it.
+    def resolve(self, secret: str, context: Mapping[str, Any]) -> dict[str, dict[str, Any]]:
+        """What each flag that the secret sees is decided to be, by name, as `flags_of_answer` has it.
 
-        One flag that errs fails a whole request there: then each of `flags` is asked for by itself, and errs alone.
+        One flag that errs fails a whole request there: then each is asked for by itself, and errs alone.
         """
         together = self._resolve(secret, context, ())
         if together is not None:
             return together
-        alone = {flag: self._resolve(secret, context, (flag,)) for flag in flags}
-        return {flag: _ERRED if decided is None else decided[flag] for flag, decided in alone.items()}
+        decided: dict[str, dict[str, Any]] = {}
+        for flag in self._flags:
+            alone = self._resolve(secret, context, (flag,))
+            decided |= {flag: _ERRED} if alone is None else alone
+        return decided
 
     def _resolve(
         self, secret: str, context: Mapping[str, Any], flags: Sequence[str]
@@ -61,8 +65,11 @@ class OfficialResolver:
         return {flag.flag: _decided(flag) for flag in answer.resolved_flags}
 
 
-def flags_of_answer(answer: Mapping[str, Any]) -> dict[str, dict[str, Any]]:
-    """What each flag of a JSON answer was decided to be, by name, without what only describes it."""
+def flags_of_answer(answer: Any) -> dict[str, dict[str, Any]]:
+    """What each flag of a JSON answer was decided to be, by name, without what only describes it.
+
+    Raises KeyError or TypeError for what is no answer.
+    """
     keys = ("variant", "value", "reason", "shouldApply", "assignmentOrigin")
     return {flag["flag"]: {key: flag[key] for key in keys if key in flag} for flag in answer["resolvedFlags"]}
 

@@ -231,7 +231,7 @@ def test_contexts_tell_the_rules_apart() -> None:
     decided: dict[str, set[str]] = {}
     secret = digest_secret(shop.WEB_SECRET)
     for context in sample_contexts(decoded.resolver_state, 300, seed=1):
-        for flag, answer in official.resolve(secret, context, ()).items():
+        for flag, answer in official.resolve(secret, context).items():
             decided.setdefault(flag, set()).add(answer.get("variant", answer["reason"]))
     assert len(decided) == 6
     assert all(len(answers) > 1 for answers in decided.values()), decided

@@ -60,7 +60,7 @@ def test_the_official_resolver_agrees(override: Override) -> None:
     compiled = compile_plan(decoded, etag='"e"')
     credential = load_plan(compiled.text, compiled.bits).find_credential(name="web-shop")
     for visitor in [{}, {"targeting_key": 1.5}, *shop.visitors(20)]:
-        answers = official.resolve(credential.secret_sha256, visitor, ())
+        answers = official.resolve(credential.secret_sha256, visitor)
         for name, answer in answers.items():
             decided = decide(decoded, name, visitor).answer()
             expected = {key: value for key, value in decided.items() if key not in {"flag", "flagSchema"}}
