@@ -96,21 +96,26 @@ class Audit:
             return False
 
     def tell(self, refusal: FlagedgeError, target: OverriddenState) -> None:
-        """Record a refusal and tell people, once."""
+        """Record a refusal and tell people, each once, whatever becomes of the other."""
         tag = told_tag(target.etag, type(refusal).__name__)
+        recorded_only, alerted_only = f"{tag}:recorded", f"{tag}:alerted"
+        told = self.live.told_tags
         # Before there is a Worker nobody waits for anything, and nothing could remember who was told.
         is_marked = self.live.exists or isinstance(refusal, GateError)
-        if tag in self.live.told_tags or not is_marked:
+        if tag in told or not is_marked:
             return
         try:
             outcome: Outcome = "returned" if isinstance(refusal, ReturnedError) else "refused"
             deployment = replace(self._describe(outcome, self.cause, self.served.etag), reason=refusal.message)
             # What was live and since when: the same refusal after another deployment is another one.
             record_id = derive_record_id(self._name, tag, self.served.etag, self.served.occasion.record_id)
-            is_recorded = self._publish(record_id, deployment, target)
-            is_sent = send_alert(self.settings.alert_url, self._notice(refusal, outcome, target.etag))
-            if is_recorded and is_sent:
+            notice = self._notice(refusal, outcome, target.etag)
+            is_recorded = recorded_only in told or self._publish(record_id, deployment, target)
+            is_alerted = alerted_only in told or send_alert(self.settings.alert_url, notice)
+            if is_recorded and is_alerted:
                 self._mark_told(refusal, tag)
+            elif is_recorded or is_alerted:
+                self._mark_told(refusal, recorded_only if is_recorded else alerted_only)
         except Exception as error:  # noqa: BLE001 (the refusal is what the run ends with)
             _log.warning("refusal.untold", error=str(error))
 
@@ -133,6 +138,7 @@ class Audit:
         check_impact(measure_impact(previous, target.decoded), limit=limit, etag=target.etag)
 
     def _mark_told(self, refusal: FlagedgeError, tag: str) -> None:
+        """Put one such tag in place of all there are: a script has room for eight."""
         # A version that was refused is the latest one, and nobody may take it for live.
         marks = [UNDER_WAY] if isinstance(refusal, GateError) or self.live.is_under_way else []
         marks += [STEPPING] if self.live.is_stepping and not marks else []

@@ -202,7 +202,7 @@ def test_a_record_is_sent_also_while_a_state_is_blocked(live: Sync, hook: Webhoo
     assert [live.run()[0] for _ in range(2)] == [1, 1]
     outcomes = [each["deployment"]["outcome"] for each in records(live)]
     assert outcomes == ["deployed", "deployed", "refused"]
-    assert len(hook.texts) == 2  # the first one could not be recorded
+    assert len(hook.texts) == 1  # though the refusal was recorded a run later
     assert [tag.partition(":")[2].partition(":")[0] for tag in tags(live)] == ["told"]
 
 
@@ -299,7 +299,7 @@ def test_an_operator_s_rollback_is_not_limited(live: Sync) -> None:
 
 
 def test_a_dead_webhook_changes_nothing(live: Sync, hook: Webhook) -> None:
-    """It is warned of, and tried again at the next run; the record counts once."""
+    """It is warned of, and tried again at the next run; the record is sent once."""
     hook.status = 500
     live.operator.environ |= {"MAX_BLAST_RADIUS": "20%", "ALERT_WEBHOOK_URL": hook.url}
     live.operator.publish(shop.changed_shop_payload())
@@ -309,8 +309,7 @@ def test_a_dead_webhook_changes_nothing(live: Sync, hook: Webhook) -> None:
     for _ in range(2):
         assert live.run()[0] == 1
     assert len(hook.texts) == 2
-    _, first, second = records(live)
-    assert first["isolate"] == second["isolate"]
+    assert [each["deployment"]["outcome"] for each in records(live)] == ["deployed", "refused"]
 
 
 def test_a_state_with_findings_is_told_of(live: Sync, hook: Webhook) -> None:
