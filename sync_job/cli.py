@@ -243,12 +243,19 @@ def _explain(options: argparse.Namespace) -> None:
 
     if options.state is not None:
         decoded, etag, secret = _read_state(options.state)
-        target = OverriddenState(etag, decoded)
+        target, worker = OverriddenState(etag, decoded), read_worker_settings(os.environ)
     else:
         with _open_account() as (settings, api):
             target = load_target(settings, api, options.etag) if options.etag else fetch_target(settings, api)
-        secret = settings.client_secret
-    explanation = explain_flag(target, options.flag, options.context, client=options.client, client_secret=secret)
+        secret, worker = settings.client_secret, settings.worker
+    explanation = explain_flag(
+        target,
+        options.flag,
+        options.context,
+        client=options.client,
+        client_secret=secret,
+        has_materializations=worker.has_materializations,
+    )
     print(json.dumps(explanation.to_json()) if options.json else explanation.to_text())
 
 

@@ -18,6 +18,7 @@ from sync_job.evaluation import Evaluation
 from sync_job.explain import explain, explain_rules
 from sync_job.fetch import find_state_url
 from sync_job.live import read_live_worker
+from sync_job.materializations import Materializations
 from sync_job.override_state import OVERRIDE_FIELD, OverriddenState, settle_overrides
 from sync_job.overrides import Override
 from sync_job.plan import load_plan
@@ -52,18 +53,21 @@ class Explanation:
 
 
 def explain_flag(
-    target: OverriddenState, flag: str, context: str, *, client: str, client_secret: Secret
+    target: OverriddenState, flag: str, context: str, *, client: str, client_secret: Secret, has_materializations: bool
 ) -> Explanation:
     """Explain a flag, named with or without `flags/`, to the named client, that with the secret, or the only one.
 
-    `context` is JSON text. Raises FlagedgeError for a client, flag or context that cannot be asked about.
+    `context` is JSON text; `has_materializations` says whether sticky assignments are on. Their records are not read:
+    it is told which ones decide. Raises FlagedgeError for a client, flag or context that cannot be asked about.
     """
+    known = Materializations(state="partial") if has_materializations else None
 
     def decide(decoded: DecodedState) -> Evaluation:
         compiled = compile_plan(decoded, etag=target.etag)
         plan = load_plan(compiled.text, compiled.bits)
         named = {"name": client} if client else {"secret": client_secret} if client_secret else {}
-        return evaluate(plan, flag, read_context(context), credential=plan.find_credential(**named))
+        credential = plan.find_credential(**named)
+        return evaluate(plan, flag, read_context(context), credential=credential, materializations=known)
 
     evaluation = decide(target.effective)
     override = next((each for each in target.overrides if each.flag == evaluation.flag), None)
