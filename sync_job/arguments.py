@@ -17,6 +17,7 @@ Settings come from the environment; docs/settings.md lists them, `sync-job setti
 Exit codes: 0 done or nothing to do, 1 failed (the live Worker is untouched), 2 wrong settings.
 """
 _UNITS_S = {"s": 1, "m": 60, "h": 3600, "d": 86_400}
+_SECONDS_MAX = 3650 * 86_400
 
 
 def make_parser() -> argparse.ArgumentParser:
@@ -81,7 +82,7 @@ def _add_override(commands: _Commands) -> None:
     override.add_argument(
         "--for", dest="lasting", type=read_seconds, metavar="TIME", help="end after this time: 30m, 2h, 1d"
     )
-    override.add_argument("--why", default="", help="the reason, for status and history")
+    override.add_argument("--why", type=read_words, default="", help="the reason, for status and history")
     override.add_argument("--json", action="store_true", help="print it as JSON")
 
 
@@ -182,10 +183,17 @@ def _add_build(commands: _Commands) -> None:
 
 
 def read_seconds(text: str) -> float:
-    match = re.fullmatch(r"(\d+)([smhd])", text)
-    if match is None or int(match[1]) == 0:
-        raise argparse.ArgumentTypeError(f"{text} is not a time such as 20s, 5m, 1h or 2d")
-    return float(int(match[1]) * _UNITS_S[match[2]])
+    """A span of time in seconds, up to ten years: what is counted from now on is a date that can be told."""
+    match = re.fullmatch(r"(\d{1,9})([smhd])", text)
+    seconds = int(match[1]) * _UNITS_S[match[2]] if match else 0
+    if not 0 < seconds <= _SECONDS_MAX:
+        raise argparse.ArgumentTypeError(f"{text} is not a time such as 20s, 5m, 1h or 2d, of up to 3650d")
+    return float(seconds)
+
+
+def read_words(text: str) -> str:
+    """Words as one line; what a terminal could not show, or no byte stands for, is left out."""
+    return " ".join("".join(each if each.isprintable() else " " for each in text).split())
 
 
 def read_count(text: str) -> int:

@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 
 import structlog
 
-from flagedge.errors import FlagedgeError, UnavailableError
+from flagedge.errors import DecodeError, FlagedgeError, UnavailableError
 from flagedge.settings import Secret
 from sync_job.archive import Archive
 from sync_job.archive_store import ArchiveError, NoArchiveError
@@ -51,19 +51,20 @@ class Chooser:
         """The CDN's state if it is another; else what is live, None where that may stay as it is.
 
         A forced one is the CDN's whatever is live, and ends a rollback. What has to be deployed again for other reasons
-        comes from the archive, so also while the CDN cannot be reached. Raises UnavailableError where it is not there.
+        comes from the archive, so also while the CDN cannot be reached or serves what is no state. Raises
+        UnavailableError and DecodeError where it is not there.
         """
         known_etag = "" if is_forced else live.known_etag
         try:
             fetched = fetch_state(self.url, known_etag=known_etag)
-        except UnavailableError as error:
+            if fetched and fetched.etag != known_etag:
+                return _decode(fetched, self.state_key)
+        except (UnavailableError, DecodeError) as error:
             again = None if may_stay or not known_etag else self._find_live(live)
             if again is None:
                 raise
             _log.warning("state.not_fetched", error=error.message, etag=live.etag)
             return again
-        if fetched and fetched.etag != known_etag:
-            return _decode(fetched, self.state_key)
         if may_stay:
             return None
         again = self._find_live(live)

@@ -5,8 +5,8 @@ Another run may have done it all since: what is decided, is decided on what is s
 
 from __future__ import annotations
 
+from flagedge.errors import FlagedgeError
 from sync_job.audit import REFUSALS, open_audit
-from sync_job.blast import BlastRadiusError
 from sync_job.bring_live import bring_live
 from sync_job.candidate import Candidate, find_archived
 from sync_job.deploy import find_address
@@ -47,12 +47,25 @@ def _replace(this: Pass, found: Found, candidate: Candidate, traffic: Traffic) -
     try:
         return bring_live(this, found, candidate, target, traffic)
     except REFUSALS as refusal:
-        is_due = isinstance(refusal, BlastRadiusError) and not this.may_stay(found.live)
-        if is_due and (again := find_archived(found.archive, found.served)):
-            bring_live(this, found, again, override_candidate(this, found.served, again), traffic)
-            found = _look_around(this)
         open_audit(this, found).tell(refusal, target)
+        if candidate.etag != found.served.etag and _is_else_due(this, found, refusal):
+            _renew_live(this, traffic)
         raise
+
+
+def _is_else_due(this: Pass, found: Found, refusal: FlagedgeError) -> bool:
+    """Whether the live state has to be deployed again, though no other may be."""
+    # What the gate refused is the latest version from now on, so that one is always to be replaced.
+    is_due = not isinstance(refusal, GateError) and not this.may_stay(found.live)
+    return is_due or any(override.is_over(this.now_s) for override in found.served.overrides)
+
+
+def _renew_live(this: Pass, traffic: Traffic) -> None:
+    """Deploy the live state with what is due, if the archive has it."""
+    found = _look_around(this)
+    again = find_archived(found.archive, found.served)
+    if again is not None:
+        bring_live(this, found, again, override_candidate(this, found.served, again), traffic)
 
 
 def _record_again(this: Pass, found: Found) -> bool:

@@ -26,8 +26,6 @@ def set_override(
 
     Raises OverrideError for what the state does not have, and FlagedgeError where the deployment fails.
     """
-    if not why.strip():
-        raise OverrideError("an override needs a reason", hint="Give it with --why")
     now_s, actor = int(time.time()), find_actor()
     override = Override(
         flag=flag,

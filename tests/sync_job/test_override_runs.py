@@ -12,6 +12,7 @@ import pytest
 import shop
 from sync_command import WORKER, Sync
 
+from flagedge.wire.state_pb2 import ClientResolverState, ResolverState
 from sync_job import gate as gate_module
 from sync_job import prepare
 from sync_job.decode import DecodedState
@@ -73,6 +74,12 @@ def test_it_survives_a_sync_until_it_is_cleared(live: Sync) -> None:
     assert live.command("override", "--list")[1].strip() == "no flag is overridden"
 
 
+def test_a_reason_is_one_line(live: Sync) -> None:
+    """Whatever was pasted, or typed on a terminal of another encoding: nobody is sent away for it."""
+    assert live.command("override", "checkout-layout", "--off", "--why", "ch\udce9ckout\n is\x1b down")[0] == 0
+    assert live.command("override", "--list")[1].endswith(": ch ckout is down\n")
+
+
 def test_off_and_clear_all(live: Sync) -> None:
     """Off is no variant; several flags can be overridden, and cleared at once."""
     live.command("override", "checkout-layout", "--off", "--why", "down")
@@ -116,6 +123,47 @@ def test_it_ends_also_while_a_state_is_blocked(live: Sync) -> None:
     assert not [call for call in live.requests() if not call.startswith("GET")]
 
 
+def _without_credentials() -> bytes:
+    envelope = ClientResolverState.FromString(shop.shop_payload())
+    state = ResolverState.FromString(envelope.state)
+    del state.client_credentials[:]
+    envelope.state = state.SerializeToString()
+    return envelope.SerializeToString()
+
+
+@pytest.mark.parametrize(
+    ("served", "says"),
+    [
+        (_without_credentials(), "the state is refused"),
+        (shop.changed_shop_payload(), "by the official resolver"),
+        (b"\xff no state", "is not a ClientResolverState"),
+    ],
+    ids=["findings", "gate", "no state"],
+)
+def test_it_ends_whatever_the_cdn_serves(live: Sync, monkeypatch: pytest.MonkeyPatch, served: bytes, says: str) -> None:
+    """A state that may not be live keeps no override alive; after that it is refused as ever, and nothing is due."""
+    before = live.resolve(visitor_id="v")
+    assert live.command(*SET, "--for", "1s")[0] == 0
+    compile_plan = prepare.compile_plan
+
+    def compile_wrongly(decoded: DecodedState, *, etag: str) -> Any:
+        plan = compile_plan(decoded, etag=etag)
+        return replace(plan, text=plan.text.replace("live-chat/variants/on", "live-chat/variants/no"))
+
+    live.operator.publish(served)
+    live.operator.environ["PROBE_URL"] = live.operator.edge.worker_url(WORKER)
+    if served == shop.changed_shop_payload():
+        monkeypatch.setattr(prepare, "compile_plan", compile_wrongly)
+    time.sleep(1.1)
+    live.run()
+    assert live.resolve(visitor_id="v") == before
+    assert live.command("override", "--list")[1].strip() == "no flag is overridden"
+    live.requests()
+    code, _, err = live.run()
+    assert (code, says in err.splitlines()[-1]) == (1, True), err
+    assert live.resolve(visitor_id="v") == before
+
+
 def test_a_flag_that_goes_takes_its_override_along(live: Sync) -> None:
     """With a warning; the rest of the state is deployed."""
     live.command("override", "recommendations", "--off", "--why", "slow")
@@ -134,7 +182,6 @@ def test_a_flag_that_goes_takes_its_override_along(live: Sync) -> None:
         (("chekout-layout", "--off", "--why", "x"), "Did you mean checkout-layout?"),
         (("checkout-layout", "--variant", "one-pag", "--why", "x"), "Did you mean one-page?"),
         (("checkout-layout", "--off", "--why", "x" * 501), "a reason has at most 500 characters"),
-        (("checkout-layout", "--off", "--why", " "), "an override needs a reason"),
         (("--clear", "--all", "--why", "x" * 501), "a reason has at most 500 characters"),
         (("--clear", "live-chat"), "there is no override of flags/live-chat"),
     ],
@@ -150,7 +197,16 @@ def test_what_cannot_be_is_refused(live: Sync, arguments: tuple[str, ...], says:
 
 @pytest.mark.parametrize(
     "arguments",
-    [(), ("--off",), ("checkout-layout", "--off"), ("--clear",), ("checkout-layout", "--clear", "--all")],
+    [
+        (),
+        ("--off",),
+        ("checkout-layout", "--off"),
+        ("--clear",),
+        ("checkout-layout", "--clear", "--all"),
+        ("checkout-layout", "--off", "--why", "x", "--for", "9999999d"),
+        ("checkout-layout", "--off", "--why", " "),
+        ("checkout-layout", "--off", "--why", "\udcff\n"),
+    ],
 )
 def test_wrong_arguments(sync: Sync, arguments: tuple[str, ...]) -> None:
     """A flag, and a reason where one is set; clearing needs a flag or all of them."""
