@@ -67,7 +67,17 @@ def make_plan(this: Pass, live: LiveWorker, target: OverriddenState) -> Plan:
     plan = compile_plan(target.effective, etag=target.etag)
     _log.info("plan.compiled", etag=plan.etag, flag_count=plan.flag_count)
     warn_of_cohorts(plan, this.settings.worker.pages, this.settings.client_secret)
+    _warn_of_clients(this.settings.worker.ofrep_clients, target)
     return plan
+
+
+def _warn_of_clients(named: Iterable[str], target: OverriddenState) -> None:
+    """Log what OFREP_CLIENTS says of nobody: a backend's secret that is misnamed there is not refused from browsers."""
+    names = sorted(client.name for client in target.decoded.resolver_state.clients)
+    for name in sorted(set(named).difference(names)):
+        _log.warning(
+            "ofrep.client_unknown", client=name, hint=f"OFREP_CLIENTS names clients of the state: {', '.join(names)}"
+        )
 
 
 def check_state(this: Pass, live: LiveWorker) -> RunResult:
