@@ -179,7 +179,7 @@ def _context_of(selector: str, key: str) -> Context:
     return context
 
 
-Pair = tuple[Credential | None, Credential | None]
+Pair = tuple[Credential, Credential | None]
 
 
 class _Comparison:
@@ -188,8 +188,8 @@ class _Comparison:
     def __init__(self, old: DecodedState, new: DecodedState) -> None:
         self._plans = _plan_of(old), _plan_of(new)
         olds, news = ({each.name: each for each in plan.credentials} for plan in self._plans)
-        self.pairs: dict[str, Pair] = {name: (olds.get(name), news.get(name)) for name in (olds | news)}
-        """By credential, in either plan."""
+        self.pairs: dict[str, Pair] = {name: (old, news.get(name)) for name, old in olds.items()}
+        """By credential of the old plan: with one that is new nobody has asked yet."""
 
     def count_changed(self, pair: Pair, flags: set[str], contexts: Sequence[Context]) -> dict[str, int]:
         """For how many contexts each flag's answer differs; flags that the credential sees in neither are left out."""

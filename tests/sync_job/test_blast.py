@@ -94,6 +94,14 @@ def test_flags_that_come_and_go() -> None:
     assert shares(state(flag("a")), state(flag("a", state="ARCHIVED"), flag("b"))) == {"flags/a": 1.0, "flags/b": 1.0}
 
 
+def test_a_new_credential_changes_nobody() -> None:
+    """Whoever adds one, to change a secret or for a new client, has no unit that asked by it before."""
+    keys = [credential(), credential("next", secret="next"), credential(client="d", secret="other")]
+    both = [client(), client("d")]
+    new = state(flag("a", clients=["c", "d"]), clients=both, credentials=keys)
+    assert shares(state(flag("a")), new) == {"flags/a": 0.0}
+
+
 def test_the_client_that_changes_most_counts() -> None:
     """A rule of one environment concerns all of the units of its credential, whatever others do."""
     keys = [credential("k", secret="k"), credential("t", secret="t", environments=["test"])]
