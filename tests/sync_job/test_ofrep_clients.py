@@ -12,6 +12,6 @@ def test_a_client_that_the_state_does_not_have(sync: Sync) -> None:
     settings = {"clients/nobody": {"backend": True}, "clients/web-shop": {"exposes": False}}
     code, out, err = sync.run(OFREP_CLIENTS=json.dumps(settings))
     assert code == 0
-    [line] = [line for line in (out + err).splitlines() if "ofrep.client_unknown" in line]
-    assert "client=clients/nobody" in line
-    assert "clients/mobile-app" in line
+    lines = [json.loads(line) for line in (out + err).splitlines() if "ofrep.client_unknown" in line]
+    assert [line["client"] for line in lines] == ["clients/nobody"]
+    assert "clients/mobile-app, clients/web-shop" in lines[0]["hint"]
