@@ -29,8 +29,8 @@ check: $(READY) ## lint and types
 	$(BIN)/mypy
 	cd worker && node_modules/.bin/tsc --noEmit && node_modules/.bin/tsc --noEmit -p browser
 
-test-faults: $(READY) ## every fault at every call of a sync run, and a kill at each; consumers of a lake: about 16 minutes
-	FAULT_MATRIX=full $(BIN)/pytest tests/sync_job/test_faults.py tests/log_consumer/test_consumer_lake_processes.py
+test-faults: $(READY) ## every fault at every call of a sync run, and a kill at each; 50 states explained; consumers of a lake: about 17 minutes
+	FAULT_MATRIX=full TIME_TRAVEL=full $(BIN)/pytest tests/sync_job/test_faults.py tests/sync_job/test_time_travel.py tests/log_consumer/test_consumer_lake_processes.py
 
 fuzz-resolve: $(READY) ## the Worker against the official resolver for MINUTES=10
 	PYTHONPATH=tests $(BIN)/python -m differential --minutes $(MINUTES)
