@@ -166,6 +166,12 @@ def test_fetch_rejects_what_is_refused(page: Page, helped_site: Site) -> None:
     assert page.run(refused) == "flags: HTTP 401"
 
 
+def test_an_address_may_end_with_a_slash(page: Page, helped_site: Site) -> None:
+    """People copy it so out of their browser."""
+    page.call("start", f"{helped_site.url}/", SECRET, {"targeting_key": "u"})
+    assert details(page, "f.on")["value"] is True
+
+
 def test_requests_need_no_leave(page: Page) -> None:
     """A browser sends them to another origin at once: it asks first for what a form could not send."""
     seen: list[str] = []

@@ -164,7 +164,7 @@ export class Flags {
 
   /** A text body of no declared type, so that browsers ask for no leave first. */
   #post(method: string, body: string, init: RequestInit): Promise<Response> {
-    return fetch(`${this.#options.url}/v1/flags:${method}`, { method: "POST", body, ...init });
+    return fetch(`${this.#options.url.replace(/\/+$/, "")}/v1/flags:${method}`, { method: "POST", body, ...init });
   }
 }
 
