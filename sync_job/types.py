@@ -9,6 +9,7 @@ import json
 from collections.abc import Iterator
 
 from flagedge.wire import state_pb2, types_pb2
+from sync_job.allocations import served_flags
 from sync_job.decode import DecodedState
 
 _HEADER = """\
@@ -79,7 +80,7 @@ _SCALARS = {
 
 def write_types(decoded: DecodedState, *, etag: str) -> str:
     """The text of a `.d.ts` file; the same for the same state."""
-    flags = {flag.name: flag for flag in decoded.resolver_state.flags if flag.state == state_pb2.Flag.ACTIVE}
+    flags = {flag.name: flag for flag in served_flags(decoded.resolver_state)}
     lines = [line for name in sorted(flags) for line in _flag_lines(flags[name])]
     header = _HEADER.format(account=decoded.account, etag=etag)
     return header + "".join(lines) + _BINDING.format(methods="\n".join(_methods()))

@@ -22,6 +22,7 @@ PAYLOAD = payload(
             schema=schema({"express": bool, "columns": int, "title": str, "layout": {"kind": str}, "steps": [str]}),
         ),
         flag("plain", rule(), variants=[variant("on", {})], schema=schema({})),
+        flag("unseen", rule(), variants=[variant("on", {})], schema=schema({}), clients=[]),
     )
 )
 
@@ -60,6 +61,7 @@ def test_right_calls_compile(tmp_path: Path) -> None:
     "line",
     [
         'await flags.getBooleanValue("checkout.expres", false);',
+        'await flags.getObjectValue("unseen", {});',
         'await flags.getBooleanValue("checkout.title", false);',
         'await flags.getNumberValue("checkout.columns", "2");',
         'await flags.getValue("chekout", {} as never);',
