@@ -57,14 +57,14 @@ def test_a_failed_migration_leaves_neither_change_nor_record(tmp_path: Path, mon
 
 def test_a_view_that_changed_is_made_anew(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Views follow their file; migrations do not."""
-    (tmp_path / "views").mkdir()
-    view = tmp_path / "views/one.sql"
-    view.write_text("create or replace view one as select 1 as x;")
-    monkeypatch.setattr(migrate_module, "SQL", tmp_path)
     connection = duckdb.connect()
-    assert migrate(connection) == ["views/one"]
-    view.write_text("create or replace view one as select 2 as x;")
-    assert migrate(connection) == ["views/one"]
+    for version in ("1", "2"):
+        folder = tmp_path / version
+        (folder / "views").mkdir(parents=True)
+        (folder / "views/one.sql").write_text(f"create or replace view one as select {version} as x;")
+        monkeypatch.setattr(migrate_module, "SQL", folder)
+        assert migrate(connection) == ["views/one"]
+        assert migrate(connection) == []
     assert connection.execute("from one").fetchall() == [(2,)]
 
 
