@@ -13,6 +13,7 @@ from builders import (
     client_default,
     fallthrough,
     flag,
+    materialization,
     payload,
     rule,
     schema,
@@ -190,6 +191,18 @@ def test_bulk_etag_covers_overrides(test_worker: TestWorker) -> None:
     known: dict[str, Any] = {"headers": {"if-none-match": etag}}
     assert send(test_worker, known, FLAG_OVERRIDES='[{"flag":"flags/a"}]').answers[0].status == 200
     assert send(test_worker, known).answers[0].status == 304
+
+
+def test_bulk_that_may_be_another_soon_has_no_etag(test_worker: TestWorker) -> None:
+    """While KV is down sticky flags fail: a client that had an entity tag for that would keep it for good."""
+    sticky = rule(assignments=[assignment("on", (0, 100))], materialization=materialization("m", "m"))
+    plan = compile_plan(decode_state(payload(state(flag("a", sticky)))), etag='"1"')
+    body = json.dumps({"context": CONTEXT})
+    requests = [{"path": BULK, "body": body, "headers": {"authorization": f"Bearer {SECRET}"}}]
+    [down] = test_worker.run(plan, requests, kv={"records": {}, "failing": True}).answers
+    assert (down.json["flags"][0]["errorCode"], "etag" in down.headers) == ("GENERAL", False)
+    [up] = test_worker.run(plan, requests, kv={"records": {}}).answers
+    assert (up.json["flags"][0]["variant"], "etag" in up.headers) == ("flags/a/variants/on", True)
 
 
 def test_bulk_etag_covers_state_and_context(test_worker: TestWorker) -> None:

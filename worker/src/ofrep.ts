@@ -72,8 +72,14 @@ export class Ofrep {
     if (matches(known, etag)) return { status: 304, body: null, etag };
     return this.flags.all(question, ({ count, outcomes }) => {
       let items = "";
-      for (let i = 0; i < count; i++) items += (i === 0 ? "" : ",") + itemsOf(outcomes[i] as Outcome);
-      return { status: 200, body: `{"flags":[${items}]}`, etag };
+      let mayChange = false;
+      for (let i = 0; i < count; i++) {
+        const outcome = outcomes[i] as Outcome;
+        items += (i === 0 ? "" : ",") + itemsOf(outcome);
+        // Such as sticky assignments that cannot be read just now.
+        mayChange ||= outcome.reason === "ERROR";
+      }
+      return { status: 200, body: `{"flags":[${items}]}`, ...(mayChange ? {} : { etag }) };
     });
   }
 
