@@ -15,7 +15,7 @@ from flagedge.settings import Secret
 from sync_job.assemble import Upload
 from sync_job.gate import Gate, GateError, ReturnedError
 from sync_job.lease import LeaseLostError
-from sync_job.live import STEPPING, UNDER_WAY, LiveWorker
+from sync_job.live import STEPPING, UNDER_WAY, LiveWorker, read_uploaded_worker
 from sync_job.settings import WorkerSettings
 from sync_job.timings import Timings
 from sync_job.traffic import OvertakenError, Traffic
@@ -101,7 +101,12 @@ class Deployer:
         # Before the mark is taken off: a run that dies before this is done is done again by the next one.
         left = list(release.told_tags) if self.record(version_id) else [*release.told_tags, release.record_tag]
         left += [STEPPING] if release.share < 100 else []
+        left += [UNDER_WAY] if self._is_followed(release) else []
         self.api.patch_script_settings(self._name, {"tags": [*live.own_tags, *left]})
+
+    def _is_followed(self, release: Release) -> bool:
+        """Whether another run, without our lease, uploaded since: its version is the latest, ours is what serves."""
+        return read_uploaded_worker(self.api, self._name).occasion.record_tag != release.record_tag
 
     def _upload(self, live: LiveWorker, metadata: Mapping[str, Any], marked: Mapping[str, Any], upload: Upload) -> str:
         """The id of the new version, "" where it is the Worker's first."""

@@ -29,22 +29,28 @@ KEY = "leases/worker.json"
 
 
 class Gate(httpx.HTTPTransport):
-    """Stops a run before a call, `METHOD last-path-segment`, the so manieth of its kind."""
+    """Stops a run before a call, `METHOD last-path-segment`, the so manieth of its kind; again where `then` does."""
 
-    def __init__(self, call: str, nth: int = 1) -> None:
+    def __init__(self, call: str, nth: int = 1, then: Gate | None = None) -> None:
         super().__init__(verify=False)
+        self._then = then
         self._call = call
         self._left = nth
         self.reached = threading.Event()
         self.opened = threading.Event()
 
     def handle_request(self, request: httpx.Request) -> httpx.Response:
+        self._stop(request)
+        return super().handle_request(request)
+
+    def _stop(self, request: httpx.Request) -> None:
         if f"{request.method} {request.url.path.rsplit('/', 1)[-1]}" == self._call:
             self._left -= 1
             if self._left == 0:
                 self.reached.set()
                 assert self.opened.wait(60)
-        return super().handle_request(request)
+        if self._then:
+            self._then._stop(request)
 
 
 @contextmanager
@@ -185,6 +191,28 @@ def test_the_state_of_an_overtaken_run_is_not_taken_for_live(live_site: Site, ca
     with Watch(lambda: live_site.url, CONTEXTS, answers) as watch:
         pass
     assert watch.wrong == []
+
+
+def test_a_mark_set_meanwhile_is_left(live_site: Site) -> None:
+    """A run is overtaken and marks its version as not live, before the other one takes off its own mark."""
+    last = Gate("PATCH script-settings", 2)
+    first = Gate("GET deployments", 2, then=last)
+    live_site.publish(NEWEST)
+    with stopped_run(live_site, first, LEASE="off") as winner:
+        live_site.publish(STATES["new"])
+        second = Gate("GET deployments", 2)
+        with stopped_run(live_site, second, LEASE="off") as loser:
+            first.opened.set()
+            assert last.reached.wait(30)
+            second.opened.set()
+            assert isinstance(loser.exception(30), OvertakenError)
+        last.opened.set()
+        assert winner.result(30).outcome == "deployed"
+    assert live_site.run().outcome == "deployed"
+    with Watch(lambda: live_site.url, CONTEXTS, {"new": right_answers(STATES["new"], CONTEXTS)}) as watch:
+        pass
+    assert watch.wrong == []
+    assert live_site.run().outcome == "unchanged"
 
 
 def test_a_run_that_lost_its_lease_stops(live_site: Site) -> None:
