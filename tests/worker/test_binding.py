@@ -81,6 +81,8 @@ NO = False
         ("getStringValue", "flags/a.name", "", "é"),
         ("getObjectValue", "a.nested", {}, {"depth": 2}),
         ("getValue", "a.ratio", 0, 0.5),
+        ("get", "a.on", "of any type", True),
+        ("get", "nothing", "mine", "mine"),
         ("getBooleanValue", "off", True, True),
         ("getBooleanValue", "nothing", True, True),
     ],

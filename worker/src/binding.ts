@@ -40,8 +40,8 @@ export class FlagBinding {
     return found;
   }
 
-  /** The value, or the default when the flag cannot be evaluated. Throws TypeError when it is not of `kind`. */
-  async value<Value>(client: unknown, key: string, kind: Kind, fallback: Value, context: unknown, execution: ExecutionContext): Promise<Value> {
+  /** The value, or the default when the flag cannot be evaluated. Throws TypeError when it is not of `kind` (null for any). */
+  async value<Value>(client: unknown, key: string, kind: Kind | null, fallback: Value, context: unknown, execution: ExecutionContext): Promise<Value> {
     const details = await this.details(client, key, kind, fallback, context, execution);
     if (details.errorCode === "TYPE_MISMATCH") throw new TypeError(details.errorMessage);
     return details.value;
@@ -51,7 +51,7 @@ export class FlagBinding {
   async details<Value>(
     client: unknown,
     key: string,
-    kind: Kind,
+    kind: Kind | null,
     fallback: Value,
     context: unknown,
     execution: ExecutionContext,
@@ -66,7 +66,7 @@ export class FlagBinding {
       const { reason, variant, value } = found;
       if (value === undefined) return { flagKey: key, value: fallback, reason, variant };
       const parsed: unknown = JSON.parse(value);
-      if (typeof parsed !== kind) return failed("TYPE_MISMATCH", `flag ${key} is of type ${typeof parsed}, not ${kind}`);
+      if (kind !== null && typeof parsed !== kind) return failed("TYPE_MISMATCH", `flag ${key} is of type ${typeof parsed}, not ${kind}`);
       return { flagKey: key, value: parsed as Value, reason, variant };
     } catch (error) {
       const { message } = error as Error;

@@ -37,6 +37,12 @@ export function flagsEntrypoint(workerOf: (env: Env, context: ExecutionContext) 
       return binding.value(client, key, "object", fallback, context, this.ctx);
     }
 
+    /** Of any type; Flagship has `getValue` in its stead now. */
+    get(key: string, fallback?: unknown, context?: FlagContext): Promise<unknown> {
+      const { binding, client } = this.#caller();
+      return binding.value(client, key, null, fallback, context, this.ctx);
+    }
+
     getValue(key: string, fallback: unknown, context?: FlagContext): Promise<unknown> {
       const { binding, client } = this.#caller();
       return binding.value(client, key, kindOf(fallback), fallback, context, this.ctx);
