@@ -13,7 +13,7 @@ from pathlib import Path
 TERRAFORM = Path(__file__).resolve().parent / "terraform"
 MODULES = (".", "aws", "cloudflare")
 _BLOCK = r'^{kind} "(\w+)" \{{\n(.*?)^\}}$'
-_ATTRIBUTE = re.compile(r"^  (\w+) += (.*?)(?=^  \S|\Z)", re.DOTALL | re.MULTILINE)
+_ATTRIBUTE = re.compile(r"^  (\w+) += (.*?)(?=^  \w|\Z)", re.DOTALL | re.MULTILINE)
 _TABLES = re.compile(r"(?<=<!-- tables -->\n).*(?=<!-- /tables -->)", re.DOTALL)
 
 

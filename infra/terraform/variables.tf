@@ -212,7 +212,7 @@ variable "alarm_emails" {
 }
 
 variable "alarms" {
-  description = "When alarms go off: no run confirmed the live state for `unconfirmed_minutes`; `failed_runs` runs in a row failed; the backlog grew through `backlog_minutes` and holds `backlog_messages`; `delivery_gap_messages` messages are missing."
+  description = "When alarms go off: no run confirmed the live state for `unconfirmed_minutes`; `failed_runs` runs in a row failed; the backlog grew through `backlog_minutes` and holds `backlog_messages`, or nobody said what it holds; `delivery_gap_messages` messages are missing."
   type = object({
     unconfirmed_minutes   = optional(number, 15)
     failed_runs           = optional(number, 3)

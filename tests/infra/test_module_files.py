@@ -142,6 +142,9 @@ def test_tables_in_the_readmes(module: str) -> None:
     for name, variable in read_variables(module).items():
         assert f"| `{name}` |" in text
         assert variable["description"].replace('\\"', '"') in text
+    for block in module_tables.read_blocks(path, "variable"):
+        shown = block.attributes["type"]
+        assert all(shown.count(opened) == shown.count(closed) for opened, closed in ("()", "{}", "[]")), block.name
 
 
 def test_log_groups_are_there_before_functions_and_keep_logs_for_a_time() -> None:

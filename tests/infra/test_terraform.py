@@ -68,6 +68,18 @@ def test_one_run_at_a_time_and_no_old_events(applied: dict[str, dict[str, Any]])
         assert target["dead_letter_config"][0]["arn"] == applied["module.aws.aws_sqs_queue.undelivered"]["arn"]
 
 
+def test_what_does_not_run_sets_an_alarm_off(applied: dict[str, dict[str, Any]]) -> None:
+    """No word of the live state or of the queue is bad news; of all else it is none."""
+    alarms = {
+        values["alarm_name"]: values["treat_missing_data"]
+        for address, values in applied.items()
+        if ".aws_cloudwatch_metric_alarm." in address
+    }
+    breaching = {name for name, treatment in alarms.items() if treatment == "breaching"}
+    assert breaching == {"flagedge-state-unconfirmed", "flagedge-backlog-growing"}
+    assert {alarms[name] for name in alarms.keys() - breaching} == {"notBreaching"}
+
+
 def test_only_the_consumer_is_in_the_network(applied: dict[str, dict[str, Any]]) -> None:
     """The sync needs no catalogue, and so no NAT gateway."""
     networks = {job: applied[f'module.aws.aws_lambda_function.job["{job}"]']["vpc_config"] for job in FUNCTIONS}
@@ -133,7 +145,7 @@ def test_queues_have_one_owner(owner: str, makes: str, variables: dict[str, Any]
     applied = Terraform(".", tmp_path).apply(**variables | {"resources_owner": owner})
     made = [address for address in applied if ".cloudflare_queue" in address or "kv_namespace" in address]
     assert bool(made) == (owner == "terraform")
-    assert environment_of(applied, "sync-job")["MAKE_RESOURCES"] == makes
+    assert {environment_of(applied, job)["MAKE_RESOURCES"] for job in FUNCTIONS} == {makes}
 
 
 def test_without_a_consumer(variables: dict[str, Any], tmp_path: Path) -> None:
@@ -204,32 +216,38 @@ WRONG = {
     ),
     "sync": ({"timeout_s": 10}, "a deployment takes up to a minute"),
     "sync ": ({"settings": {"LEASE": "off"}}, "repeats a setting"),
+    "sync  ": ({"settings": {"CLOUDFLARE_API_TOKEN": "hunter2"}}, "a secret of its own"),
     "consumer": ({"schedule_minutes": 1}, "no longer than the time to the next run"),
     "consumer ": ({"memory_mb": 128}, "1024 to 10240"),
     "consumer  ": ({"maintain_at_utc": "daily"}, "six fields"),
+    "consumer   ": ({"maintain_at_utc": "17 3 * * * *"}, "a question mark"),
+    "consumer    ": ({"timeout_s": 30}, "the last 30 seconds pull nothing"),
+    "consumer     ": ({"settings": {"DATABASE_PASSWORD": "hunter2"}}, "a secret of its own"),
     "catalogue": (None, "give both"),
     "catalogue ": ({"host": "h", "database": "lake;", "user": "u"}, "letters, digits"),
     "catalogue  ": ({"host": "h", "database": "d", "user": "u", "sslmode": "disable"}, "sslmode"),
+    "catalogue   ": ({"host": "db.example.com:5432", "database": "d", "user": "u"}, "without a port"),
     "network": ({"subnet_ids": [], "security_group_ids": []}, "at least one subnet"),
     "more_secrets": (["TOKEN"], "named by job and setting"),
     "existing_secrets": ({"sync-job/WEBHOOK_SECRET": "hunter2"}, "its ARN"),
     "secret_values": ({"sync-job/CONFIDENCE_CLIENT_SECRET": " "}, "is empty"),
     "secret_versions": ({"sync-job/WEBHOOK_SECRET": 1}, "not made here"),
+    "secret_versions ": ({"log-consumer/DATABASE_PASSWORD": 1}, "without a value"),
     "bucket_name": ("My_Bucket", "3 to 63 lower-case"),
     "noncurrent_days": (0, "1 to 365"),
     "kms_key_arn": ("alias/mine", "by its ARN"),
+    "kms_key_arn ": ("arn:aws:kms:eu-central-1:123456789012:alias/mine", "not by an alias"),
     "log_retention_days": (31, "CloudWatch keeps logs"),
     "log_level": ("loud", "debug, info, warning or error"),
     "alarm_emails": (["nobody"], "no e-mail address"),
     "alarms": ({"unconfirmed_minutes": 1}, "less time than passes between runs"),
+    "alarms ": ({"backlog_minutes": 1445}, "looks back one day"),
 }
 """By variable (blanks tell several of one apart): a wrong value, and what the message says."""
 
 
 @pytest.mark.parametrize("variable", WRONG)
-def test_wrong_values_are_refused(
-    variable: str, variables: dict[str, Any], tmp_path_factory: pytest.TempPathFactory, root: Terraform
-) -> None:
+def test_wrong_values_are_refused(variable: str, variables: dict[str, Any], root: Terraform, applied: Any) -> None:
     """Each with a message that says what is right."""
     value, message = WRONG[variable]
     with pytest.raises(TerraformError) as refused:

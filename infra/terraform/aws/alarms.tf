@@ -10,6 +10,7 @@ locals {
     rejected   = "messages_rejected"
     dead       = "dead_letters"
     missing    = "missing_count"
+    unkept     = "maintain_failed"
   }
   schedule_s = { for job in local.jobs : job => local.schedule_minutes[job] * 60 }
 }
@@ -97,16 +98,16 @@ resource "aws_cloudwatch_metric_alarm" "undelivered" {
   ok_actions          = [aws_sns_topic.alarms.arn]
 }
 
-# A backlog that shrinks is one that is being worked off.
+# A backlog that shrinks is one that is being worked off. One that nobody measures grows too: the consumer does not run.
 resource "aws_cloudwatch_metric_alarm" "backlog" {
   count = local.has_consumer ? 1 : 0
 
   alarm_name          = "${var.name}-backlog-growing"
-  alarm_description   = "For ${var.alarms.backlog_minutes} minutes the flag-logs queue has grown, and it holds more than ${var.alarms.backlog_messages} messages. Messages that are too old are lost. See docs/operations.md."
+  alarm_description   = "For ${var.alarms.backlog_minutes} minutes the flag-logs queue has grown, and it holds more than ${var.alarms.backlog_messages} messages; or no run of log-consumer said how many. Messages that are too old are lost. See docs/operations.md."
   comparison_operator = "GreaterThanOrEqualToThreshold"
   threshold           = 1
   evaluation_periods  = ceil(var.alarms.backlog_minutes / local.schedule_minutes["log-consumer"])
-  treat_missing_data  = "missing"
+  treat_missing_data  = "breaching"
   alarm_actions       = [aws_sns_topic.alarms.arn]
   ok_actions          = [aws_sns_topic.alarms.arn]
 
@@ -146,6 +147,11 @@ resource "aws_cloudwatch_metric_alarm" "consumer" {
       metric      = local.metrics.missing
       threshold   = var.alarms.delivery_gap_messages
       description = "The Worker counted flag logs that never arrived; delivery_health says from where and when."
+    }
+    maintenance = {
+      metric      = local.metrics.unkept
+      threshold   = 1
+      description = "`log-consumer maintain` failed; until it succeeds nothing that is too old is deleted."
     }
   } : {}
 

@@ -16,6 +16,8 @@ locals {
   worker_name = "${local.prefix}confidence-cloudflare-resolver"
   queue_name  = "${local.prefix}flag-logs-queue"
 
+  makes_resources = var.resources_owner == "sync-job" ? "true" : "false"
+
   has_pages  = var.pages != null
   has_access = local.has_pages ? var.pages.access != null : false
   has_signed = local.has_pages ? anytrue([for source in values(var.pages.context) : startswith(source, "signed:")]) : false
@@ -23,7 +25,7 @@ locals {
   sync_environment = {
     CLOUDFLARE_ACCOUNT_ID     = var.cloudflare_account_id
     WORKER_NAME_PREFIX        = var.worker_name_prefix
-    MAKE_RESOURCES            = var.resources_owner == "sync-job" ? "true" : "false"
+    MAKE_RESOURCES            = local.makes_resources
     ENABLE_STICKY_ASSIGNMENTS = var.sticky_assignments ? "true" : ""
     ENABLE_METRICS            = var.worker_metrics ? "true" : ""
     PUBLISH                   = var.publish
@@ -43,6 +45,7 @@ locals {
   consumer_environment = {
     CLOUDFLARE_ACCOUNT_ID = var.cloudflare_account_id
     WORKER_NAME_PREFIX    = var.worker_name_prefix
+    MAKE_RESOURCES        = local.makes_resources
     DATABASE              = local.has_consumer ? "ducklake:postgres://${var.catalogue.user}@${var.catalogue.host}:${var.catalogue.port}/${var.catalogue.database}?sslmode=${var.catalogue.sslmode}" : ""
     LAKE_DATA_PATH        = "s3://${local.bucket_name}/${local.prefixes.lake}/"
     FORWARD               = var.forward ? "" : "off"

@@ -167,7 +167,7 @@ variable "sync" {
     error_message = "sync.memory_mb is 512 to 10240."
   }
   validation {
-    condition     = length(setintersection(keys(var.sync.settings), keys(local.sync_environment))) == 0
+    condition     = length(setintersection(keys(var.sync.settings), concat(keys(local.sync_environment), keys(local.secrets_of.sync-job)))) == 0
     error_message = "sync.settings repeats a setting that this module sets from a variable or a secret of its own."
   }
 }
@@ -189,8 +189,8 @@ variable "consumer" {
     error_message = "consumer.schedule_minutes is a whole number from 1 to 60."
   }
   validation {
-    condition     = var.consumer.timeout_s >= 30 && var.consumer.timeout_s <= min(900, var.consumer.schedule_minutes * 60)
-    error_message = "consumer.timeout_s is 30 to 900, and no longer than the time to the next run: with a concurrency of one that would be dropped."
+    condition     = var.consumer.timeout_s >= 60 && var.consumer.timeout_s <= min(900, var.consumer.schedule_minutes * 60)
+    error_message = "consumer.timeout_s is 60 to 900, for the last 30 seconds pull nothing, and no longer than the time to the next run: with a concurrency of one that would be dropped."
   }
   validation {
     condition     = var.consumer.memory_mb >= 1024 && var.consumer.memory_mb <= 10240
@@ -201,11 +201,11 @@ variable "consumer" {
     error_message = "consumer.scratch_mb is 512 to 10240."
   }
   validation {
-    condition     = can(regex("^[0-9]+ [0-9]+ \\S+ \\S+ \\S+ \\S+$", var.consumer.maintain_at_utc))
-    error_message = "consumer.maintain_at_utc has the six fields of EventBridge's cron, such as \"17 3 * * ? *\"; minute and hour are numbers."
+    condition     = can(regex("^[1-5]?[0-9] (1?[0-9]|2[0-3]) \\S+ \\S+ \\S+ \\S+$", var.consumer.maintain_at_utc)) && length(regexall("[?]", var.consumer.maintain_at_utc)) == 1
+    error_message = "consumer.maintain_at_utc has the six fields of EventBridge's cron, such as \"17 3 * * ? *\"; minute and hour are numbers, and day or weekday is a question mark."
   }
   validation {
-    condition     = length(setintersection(keys(var.consumer.settings), keys(local.consumer_environment))) == 0
+    condition     = length(setintersection(keys(var.consumer.settings), concat(keys(local.consumer_environment), keys(local.secrets_of.log-consumer)))) == 0
     error_message = "consumer.settings repeats a setting that this module sets from a variable or a secret of its own."
   }
 }
@@ -230,6 +230,10 @@ variable "catalogue" {
   validation {
     condition     = (var.catalogue == null) == (var.packages.log_consumer == null)
     error_message = "A consumer on Lambda needs a catalogue, and a catalogue is for nothing else: give both, packages.log_consumer and catalogue, or neither."
+  }
+  validation {
+    condition     = var.catalogue == null ? true : can(regex("^[^:/@]+$", var.catalogue.host)) && var.catalogue.port >= 1 && var.catalogue.port <= 65535
+    error_message = "catalogue.host is a name or an address without a port, which is catalogue.port: 1 to 65535."
   }
   validation {
     condition     = var.catalogue == null ? true : can(regex("^[a-z0-9_-]+$", var.catalogue.database)) && can(regex("^[A-Za-z0-9_-]+$", var.catalogue.user))
@@ -303,6 +307,10 @@ variable "secret_versions" {
     condition     = alltrue([for secret in keys(var.secret_versions) : contains(local.made_secrets, secret)])
     error_message = "secret_versions names a secret that is not made here."
   }
+  validation {
+    condition     = alltrue([for secret in keys(var.secret_versions) : contains(keys(var.secret_values), secret)])
+    error_message = "secret_versions names a secret without a value: give it in secret_values, at each apply, for nothing keeps it."
+  }
 }
 
 variable "bucket_name" {
@@ -333,8 +341,8 @@ variable "kms_key_arn" {
   default     = null
 
   validation {
-    condition     = var.kms_key_arn == null ? true : can(regex("^arn:[^:]+:kms:", var.kms_key_arn))
-    error_message = "A key is given by its ARN."
+    condition     = var.kms_key_arn == null ? true : can(regex("^arn:[^:]+:kms:", var.kms_key_arn)) && !strcontains(var.kms_key_arn, ":alias/")
+    error_message = "A key is given by its ARN, not by an alias."
   }
 }
 
@@ -378,7 +386,7 @@ variable "alarm_emails" {
 }
 
 variable "alarms" {
-  description = "When alarms go off: no run confirmed the live state for `unconfirmed_minutes`; `failed_runs` runs in a row failed; the backlog grew through `backlog_minutes` and holds `backlog_messages`; `delivery_gap_messages` messages are missing."
+  description = "When alarms go off: no run confirmed the live state for `unconfirmed_minutes`; `failed_runs` runs in a row failed; the backlog grew through `backlog_minutes` and holds `backlog_messages`, or nobody said what it holds; `delivery_gap_messages` messages are missing."
   type = object({
     unconfirmed_minutes   = optional(number, 15)
     failed_runs           = optional(number, 3)
@@ -391,6 +399,10 @@ variable "alarms" {
   validation {
     condition     = alltrue([for threshold in values(var.alarms) : threshold >= 1 && floor(threshold) == threshold])
     error_message = "Thresholds are whole numbers from 1."
+  }
+  validation {
+    condition     = max(var.alarms.unconfirmed_minutes, var.alarms.backlog_minutes, var.alarms.failed_runs * max(var.sync.schedule_minutes, var.consumer.schedule_minutes)) <= 1440
+    error_message = "CloudWatch looks back one day: unconfirmed_minutes, backlog_minutes, and failed_runs times the schedule are up to 1440 minutes."
   }
   validation {
     condition     = var.alarms.unconfirmed_minutes > var.sync.schedule_minutes && var.alarms.backlog_minutes >= 2 * var.consumer.schedule_minutes
