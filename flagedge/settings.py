@@ -98,8 +98,10 @@ class SettingsReader:
     def secret_url(self, name: str) -> Secret:
         """A URL that is a secret as a whole, such as a webhook's."""
         url = self.secret(name)
-        parts = urlsplit(url.reveal())
-        if url and not (parts.scheme in {"http", "https"} and parts.hostname):
+        try:
+            if url:
+                _parse_url(url.reveal())
+        except ValueError:
             self.problem(f"{name} must be an http(s) URL")
         return url
 
@@ -166,13 +168,7 @@ class SettingsReader:
         return self.parsed(name, parse, default, "one of " + ", ".join(among))
 
     def url(self, name: str, default: str = "") -> str:
-        def parse(text: str) -> str:
-            parts = urlsplit(text)
-            if parts.scheme not in {"http", "https"} or not parts.hostname:
-                raise ValueError
-            return text.rstrip("/")
-
-        url = self.parsed(name, parse, default, "an http(s) URL")
+        url = self.parsed(name, _parse_url, default, "an http(s) URL")
         if text := self._value(name):
             self._note(name, _masked_url(text), is_set=True)
         return url
@@ -199,9 +195,19 @@ class SettingsReader:
             raise SettingsError(self.problems)
 
 
-def _masked_url(text: str) -> str:
-    """The URL without what may be secret in it: user, password and query."""
+def _parse_url(text: str) -> str:
     parts = urlsplit(text)
+    if parts.scheme not in {"http", "https"} or not parts.hostname:
+        raise ValueError
+    return text.rstrip("/")
+
+
+def _masked_url(text: str) -> str:
+    """The URL without what may be secret in it: user, password and query; nothing of what is none."""
+    try:
+        parts = urlsplit(text)
+    except ValueError:
+        return "***"
     _, at, host = parts.netloc.rpartition("@")
     return parts._replace(netloc=f"***@{host}" if at else host, query="***" if parts.query else "").geturl()
 

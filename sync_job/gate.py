@@ -192,7 +192,10 @@ def open_gate(settings: SyncSettings, address: str | None, etag: str, overrides:
     return Gate(url, settings.worker.worker_name, settings.client_secret, etag, overrides)
 
 
-_HINT = "What was live stays live. If probes cannot reach the Worker, set PROBE_URL, or PROBE=off"
+_HINT = (
+    "What was live stays live. If probes cannot reach the Worker, set PROBE_URL, or PROBE=off; "
+    "where this machine's clock is minutes off, they are answered with 404"
+)
 
 
 def _seed(etag: str) -> int:

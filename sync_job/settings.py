@@ -10,7 +10,6 @@ import json
 from collections.abc import Mapping
 from contextlib import suppress
 from dataclasses import dataclass, field
-from urllib.parse import urlsplit
 
 from flagedge.cloudflare import API_BASE_URL
 from flagedge.errors import SettingsError
@@ -200,7 +199,7 @@ def _sync(reader: SettingsReader) -> SyncSettings:
             "ARCHIVE_RETENTION_DAYS", ARCHIVE_RETENTION_DAYS, low=1, high=36_500
         ),
         max_blast_radius=_max_blast_radius(reader),
-        alert_url=_alert_url(reader),
+        alert_url=reader.secret_url("ALERT_WEBHOOK_URL"),
         webhook_secret=reader.secret("WEBHOOK_SECRET"),
         probe=reader.choice("PROBE", "on", ("on", "off")) == "on",
         probe_url=reader.url("PROBE_URL"),
@@ -321,14 +320,6 @@ def _parse_share(text: str) -> float:
     if not 0 <= share <= 1:
         raise ValueError
     return share
-
-
-def _alert_url(reader: SettingsReader) -> Secret:
-    url = reader.secret("ALERT_WEBHOOK_URL")
-    parts = urlsplit(url.reveal())
-    if url and not (parts.scheme in {"http", "https"} and parts.hostname):
-        reader.problem("ALERT_WEBHOOK_URL must be an http(s) URL")
-    return url
 
 
 def _parse_steps(text: str) -> tuple[int, ...]:

@@ -486,6 +486,8 @@ def test_nothing_to_read_history_from(live: Sync) -> None:
         ("MAX_BLAST_RADIUS", "nan", "MAX_BLAST_RADIUS must be a share such as 0.2 or 20%"),
         ("STATE_ARCHIVE", "off", "MAX_BLAST_RADIUS compares with the live state, which STATE_ARCHIVE has to keep"),
         ("ALERT_WEBHOOK_URL", "hooks.example/secret", "ALERT_WEBHOOK_URL must be an http(s) URL"),
+        ("ALERT_WEBHOOK_URL", "https://[secret", "ALERT_WEBHOOK_URL must be an http(s) URL"),
+        ("PROBE_URL", "https://secret@[::1", "PROBE_URL must be an http(s) URL"),
     ],
 )
 def test_wrong_settings(sync: Sync, name: str, value: str, says: str) -> None:
