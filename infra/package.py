@@ -91,6 +91,8 @@ def build_wheel(out: Path) -> Path:
         )
         [wheel] = made.iterdir()
         out.mkdir(parents=True, exist_ok=True)
+        for older in out.glob("flagedge-*.whl"):  # the Dockerfile installs what is there, which is to be one.
+            older.unlink()
         return Path(shutil.move(wheel, out / wheel.name))
 
 

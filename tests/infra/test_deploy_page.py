@@ -84,6 +84,7 @@ def test_the_cronjob(tmp_path: Path) -> None:
     job = yaml.safe_load(manifest)["spec"]
     assert job["concurrencyPolicy"] == "Forbid"
     pod = job["jobTemplate"]["spec"]["template"]["spec"]
+    assert f"useradd --create-home --uid {pod['securityContext']['fsGroup']} " in DOCKERFILE
     mounted = {mount["name"] for container in pod["containers"] for mount in container["volumeMounts"]}
     assert mounted == {volume["name"] for volume in pod["volumes"]}
     program = shutil.which("kubectl")

@@ -14,7 +14,7 @@ import shop
 from artefacts import HANDLERS
 from aws import run_aws
 from deployment import RULE, SCHEDULED, Site, is_allowed, make_site
-from terraform_run import Terraform
+from terraform_run import REPOSITORY, Terraform
 
 from local_edge.server import LocalEdge
 
@@ -30,6 +30,7 @@ WITHOUT_A_CALL = {
 }
 """Allowed though these calls do not ask for it, and why, by job."""
 OWN = "flagedge"
+OPERATIONS = (REPOSITORY / "docs/operations.md").read_text()
 MAC_KEY = base64.b64encode(bytes(range(32))).decode()
 
 
@@ -112,7 +113,7 @@ def test_secrets_are_not_logged(job: str, site: Site) -> None:
 
 
 def test_alarms_and_dashboard_name_metrics_that_are_sent(site: Site) -> None:
-    """Every metric of ours that something looks at came out of a run, under the very dimensions."""
+    """Every metric of ours that something looks at came out of a run, under the very dimensions, and is paid for."""
     sent = {
         (metric["Name"], tuple((name, line[name]) for name in dimensions))
         for job in HANDLERS
@@ -124,16 +125,21 @@ def test_alarms_and_dashboard_name_metrics_that_are_sent(site: Site) -> None:
     looked_at = set(alarmed_metrics(site.applied)) | set(shown_metrics(site.applied))
     assert len(looked_at) >= 10
     assert looked_at - sent == set()
+    assert f"; {len(sent)} metrics " in OPERATIONS
+    alarmed = list(alarmed_metrics(site.applied, namespaces=("AWS/Lambda", "AWS/SQS", OWN)))
+    assert f"; {len(alarmed)} metrics\nthat alarms look at " in OPERATIONS
 
 
-def alarmed_metrics(applied: dict[str, dict[str, Any]]) -> Iterator[tuple[str, tuple[tuple[str, str], ...]]]:
+def alarmed_metrics(
+    applied: dict[str, dict[str, Any]], *, namespaces: tuple[str, ...] = (OWN,)
+) -> Iterator[tuple[str, tuple[tuple[str, str], ...]]]:
     for address, alarm in applied.items():
         if ".aws_cloudwatch_metric_alarm." not in address:
             continue
         assert alarm["alarm_actions"] == [applied["module.aws.aws_sns_topic.alarms"]["arn"]], address
         queried = [query["metric"][0] for query in alarm["metric_query"] or [] if query["metric"]]
         for metric in queried or [alarm]:
-            if metric["namespace"] == OWN:
+            if metric["namespace"] in namespaces:
                 yield metric["metric_name"], tuple(metric["dimensions"].items())
 
 
