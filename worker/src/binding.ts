@@ -79,14 +79,22 @@ export class FlagBinding {
 
 /** A context as JSON would carry it, where a Date is its text; other calls bring more than that. Throws ContextError. */
 function readContext(value: unknown): Context {
-  let context: unknown;
-  try {
-    context = JSON.parse(JSON.stringify(value ?? {}));
-  } catch (error) {
-    throw new ContextError(`the context is not JSON: ${(error as Error).message}`);
+  let context = value ?? {};
+  if (!isStruct(context) || !Object.values(context).every(isPlain)) {
+    try {
+      context = JSON.parse(JSON.stringify(context)) as object;
+    } catch (error) {
+      throw new ContextError(`the context is not JSON: ${(error as Error).message}`);
+    }
   }
   if (!isStruct(context)) throw new ContextError("the context must be an object");
   return fromOpenFeature(context);
+}
+
+/** Whether a value needs no JSON to be what it would be. */
+function isPlain(value: unknown): boolean {
+  const kind = typeof value;
+  return kind === "string" || kind === "number" || kind === "boolean" || value === null;
 }
 
 /** The kind of a default, where a call does not say which it wants. */
