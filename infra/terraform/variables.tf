@@ -93,7 +93,7 @@ variable "create_api_tokens" {
 }
 
 variable "sync" {
-  description = "How sync-job runs. `settings` are further settings by their names in the README; values may name secrets of AWS."
+  description = "How sync-job runs. `settings` are further settings by their names in docs/settings.md; what is secret goes into `more_secrets` or `existing_secrets`, which alone the function may read."
   type = object({
     schedule_minutes = optional(number, 1)
     timeout_s        = optional(number, 120)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import json
 import shutil
 import subprocess
 from pathlib import Path
@@ -97,6 +98,9 @@ def test_each_job_has_its_own_token_and_role(applied: dict[str, dict[str, Any]])
         assert f"flagedge/{job}/CLOUDFLARE_API_TOKEN" in policy
         assert f"flagedge/{other}/CLOUDFLARE_API_TOKEN" not in policy
         assert "flagedge/sync-job/CONFIDENCE_CLIENT_SECRET" in policy
+        named = {value for value in environment_of(applied, job).values() if value.startswith("arn:")}
+        [readable] = [each["Resource"] for each in json.loads(policy)["Statement"] if each["Sid"] == "Secrets"]
+        assert set(readable) == named
 
 
 MAC_KEY = "sync-job/STATE_MAC_KEY"
@@ -217,12 +221,17 @@ WRONG = {
     "sync": ({"timeout_s": 10}, "a deployment takes up to a minute"),
     "sync ": ({"settings": {"LEASE": "off"}}, "repeats a setting"),
     "sync  ": ({"settings": {"CLOUDFLARE_API_TOKEN": "hunter2"}}, "a secret of its own"),
+    "sync   ": ({"settings": {"ALERT_WEBHOOK_URL": "aws-ssm:/hook"}}, "may not read"),
     "consumer": ({"schedule_minutes": 1}, "no longer than the time to the next run"),
     "consumer ": ({"memory_mb": 128}, "1024 to 10240"),
     "consumer  ": ({"maintain_at_utc": "daily"}, "six fields"),
     "consumer   ": ({"maintain_at_utc": "17 3 * * * *"}, "a question mark"),
     "consumer    ": ({"timeout_s": 30}, "the last 30 seconds pull nothing"),
     "consumer     ": ({"settings": {"DATABASE_PASSWORD": "hunter2"}}, "a secret of its own"),
+    "consumer      ": (
+        {"settings": {"ALERT_WEBHOOK_URL": "arn:aws:ssm:eu-central-1:1:parameter/hook"}},
+        "may not read",
+    ),
     "catalogue": (None, "give both"),
     "catalogue ": ({"host": "h", "database": "lake;", "user": "u"}, "letters, digits"),
     "catalogue  ": ({"host": "h", "database": "d", "user": "u", "sslmode": "disable"}, "sslmode"),

@@ -145,7 +145,7 @@ variable "pages" {
 }
 
 variable "sync" {
-  description = "How sync-job runs. `settings` are further settings by their names in the README; values may name secrets of AWS."
+  description = "How sync-job runs. `settings` are further settings by their names in docs/settings.md; what is secret goes into `more_secrets` or `existing_secrets`, which alone the function may read."
   type = object({
     schedule_minutes = optional(number, 1)
     timeout_s        = optional(number, 120)
@@ -169,6 +169,10 @@ variable "sync" {
   validation {
     condition     = length(setintersection(keys(var.sync.settings), concat(keys(local.sync_environment), keys(local.secrets_of.sync-job)))) == 0
     error_message = "sync.settings repeats a setting that this module sets from a variable or a secret of its own."
+  }
+  validation {
+    condition     = !anytrue([for value in values(var.sync.settings) : can(regex("^(arn:|aws-secretsmanager:|aws-ssm:)", value))])
+    error_message = "sync.settings names a secret of AWS, which the function's role may not read: name it in existing_secrets, or have it made by more_secrets."
   }
 }
 
@@ -207,6 +211,10 @@ variable "consumer" {
   validation {
     condition     = length(setintersection(keys(var.consumer.settings), concat(keys(local.consumer_environment), keys(local.secrets_of.log-consumer)))) == 0
     error_message = "consumer.settings repeats a setting that this module sets from a variable or a secret of its own."
+  }
+  validation {
+    condition     = !anytrue([for value in values(var.consumer.settings) : can(regex("^(arn:|aws-secretsmanager:|aws-ssm:)", value))])
+    error_message = "consumer.settings names a secret of AWS, which the function's role may not read: name it in existing_secrets, or have it made by more_secrets."
   }
 }
 
