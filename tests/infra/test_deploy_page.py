@@ -7,6 +7,7 @@ import shutil
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import pytest
 import yaml
@@ -79,7 +80,7 @@ def test_systemd_units(installed: Path, tmp_path: Path) -> None:
 
 
 def test_the_cronjob(tmp_path: Path) -> None:
-    """kubectl reads it; it never runs twice at once, and as nobody special."""
+    """kubectl knows every field of it; it never runs twice at once, and as nobody special."""
     manifest = blocks("yaml")[0]
     job = yaml.safe_load(manifest)["spec"]
     assert job["concurrencyPolicy"] == "Forbid"
@@ -90,12 +91,33 @@ def test_the_cronjob(tmp_path: Path) -> None:
     program = shutil.which("kubectl")
     if program is None:
         pytest.skip("there is no kubectl on this machine")
-    path = tmp_path / "job.yaml"
+    assert read_by_kubectl(program, manifest, tmp_path) == yaml.safe_load(manifest)
+    for right, wrong in (
+        ("concurrencyPolicy: Forbid", "concurrencyPolice: Forbid"),
+        ("fsGroup: 10001", "fsGroup: many"),
+    ):
+        assert read_by_kubectl(program, manifest.replace(right, wrong), tmp_path) != yaml.safe_load(manifest)
+
+
+def read_by_kubectl(program: str, manifest: str, folder: Path) -> Any:
+    """What kubectl makes of a manifest, without a cluster: it drops what no CronJob has. None for a refusal."""
+    path = folder / "job.yaml"
     path.write_text(manifest)
-    command = [program, "annotate", "--local", "-f", str(path), "tried=yes", "-o", "yaml"]
-    done = subprocess.run(command, capture_output=True, text=True, check=False, env={"HOME": str(tmp_path)})
-    assert done.returncode == 0, done.stderr
-    assert yaml.safe_load(done.stdout)["spec"]["schedule"] == job["schedule"]
+    [image] = re.findall(r"image: (\S+)", manifest)
+    command = [program, "set", "image", "--local", "-f", str(path), "sync-job=another", "-o", "yaml"]
+    done = subprocess.run(command, capture_output=True, text=True, check=False, env={"HOME": str(folder)})
+    read = yaml.safe_load(done.stdout.replace("image: another", f"image: {image}")) if done.returncode == 0 else None
+    return read and without_defaults(read)
+
+
+def without_defaults(value: Any) -> Any:
+    """Without the empty fields that kubectl adds."""
+    if isinstance(value, list):
+        return [without_defaults(each) for each in value]
+    if not isinstance(value, dict):
+        return value
+    found = {key: without_defaults(each) for key, each in value.items() if key not in {"creationTimestamp", "status"}}
+    return {key: each for key, each in found.items() if key != "metadata" or each}
 
 
 def test_the_workflow() -> None:
