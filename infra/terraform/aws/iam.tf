@@ -1,5 +1,5 @@
 # A role for each function, with what its code calls. Statements named `Runtime…` are what Lambda does in the function's
-# name; the others are held against recorded calls in tests/infra/test_permissions.py.
+# name; the others are held against recorded calls in tests/infra/test_functions.py.
 
 locals {
   sync_prefixes = [local.prefixes.lease, local.prefixes.states]
