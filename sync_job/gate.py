@@ -26,6 +26,7 @@ from sync_job.signature import HEADER, sign
 
 if TYPE_CHECKING:
     from sync_job.decode import DecodedState
+    from sync_job.official import OfficialResolver
 
 CONTEXT_COUNT = 200
 PROPAGATION_S = 30.0
@@ -114,9 +115,9 @@ class Gate:
         # Imported late, with protobuf: a run that finds nothing to do proves nothing.
         from sync_job.contexts import sample_contexts  # noqa: PLC0415
         from sync_job.decode import NO_SECRET  # noqa: PLC0415
-        from sync_job.official import OfficialResolver, flags_of_answer, is_installed  # noqa: PLC0415
+        from sync_job.official import flags_of_answer  # noqa: PLC0415
 
-        official = OfficialResolver(decoded) if is_installed() else None
+        official = self._load_official(decoded)
         state = decoded.resolver_state
         # The official resolver holds the same state, so there too a secret is what stands for it.
         secrets = {
@@ -143,6 +144,18 @@ class Gate:
                 compared_count += 1
         _log.info("version.proved", asked_count=asked_count, compared_count=compared_count)
         return Proof(asked_count, compared_count)
+
+    def _load_official(self, decoded: DecodedState) -> OfficialResolver | None:
+        """None where it is not installed."""
+        from sync_job.official import OfficialResolver, is_installed  # noqa: PLC0415
+
+        try:
+            return OfficialResolver(decoded) if is_installed() else None
+        except RuntimeError as exc:
+            raise GateError(
+                f"the official resolver cannot load state {self.etag}: {str(exc)[:_SHOWN_CHARS]}",
+                hint="What was live stays live. PROBE=off deploys it unproved",
+            ) from exc
 
     def _ask(
         self, client: httpx.Client, requests: Sequence[tuple[str, Mapping[str, Any]]], candidate: str

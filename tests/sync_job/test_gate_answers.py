@@ -42,6 +42,14 @@ def test_answers_that_are_none_are_refused(answer: Any) -> None:
         gate_to(lambda asked: {"state_etag": "e", "answers": [answer] * len(asked)}).prove(SHOP)
 
 
+def test_a_state_that_the_official_resolver_cannot_load_is_refused() -> None:
+    """An operator may accept a field that is not known; by the official resolver it may be no state."""
+    built = state(flag("a"), credentials=[credential(secret="s")])
+    built.flags[0].MergeFromString(b"\x08\x01")  # its name, as a number
+    with pytest.raises(GateError, match=r"cannot load state e: .*invalid wire type"):
+        gate_to(lambda _: {"state_etag": "e", "answers": []}).prove(decode_state(payload(built)))
+
+
 def _with_a_flag_that_errs() -> DecodedState:
     wrong = flag("errs", rule(assignments=[assignment("gone")]), variants=[variant("x")])
     built = state(wrong, flag("a"), flag("z"), clients=[client()], credentials=[credential(secret="s")])
