@@ -38,9 +38,10 @@ def test_commands_are_there(page: str) -> None:
 
 
 def test_commands_that_terraform_is_told() -> None:
-    """Addresses in the runbook are of resources that the modules have."""
-    addresses = re.findall(r"module\.flagedge\.module\.(\w+)\.(\w+)\.(\w+)\[", PAGES["operations.md"])
-    assert len(addresses) == 2
+    """Addresses in the runbook, and where it points to, are of resources that the modules have."""
+    text = PAGES["operations.md"] + (REPOSITORY / "infra/terraform/cloudflare/README.md").read_text()
+    addresses = re.findall(r"module\.flagedge\.module\.(\w+)\.(\w+)\.(\w+)\[", text)
+    assert len(addresses) == 5
     for module, kind, name in addresses:
         files = (REPOSITORY / "infra/terraform" / module).glob("*.tf")
         assert any(f'resource "{kind}" "{name}"' in path.read_text() for path in files), (module, kind, name)
