@@ -34,9 +34,9 @@ from sync_job.units import SeenUnit
 from sync_job.words import listed, short
 
 UNIT_COUNT = 5000
-UNIT_COUNT_MIN = 500
+UNIT_COUNT_MIN = 100
 _EVALUATIONS_MAX = 1_000_000
-"""About half a minute; where more flags changed, fewer units are asked for."""
+"""About half a minute; where more flags changed, fewer units are asked for, and the margin says so."""
 _CONFIDENCE = 1.96
 Context = Mapping[str, Any]
 
@@ -85,7 +85,7 @@ class FlagImpact:
 def measure_impact(old: DecodedState, new: DecodedState, *, unit_count: int = 0) -> tuple[FlagImpact, ...]:
     """The impact on each flag that may have changed for made-up units, the largest first; same states, same numbers.
 
-    `unit_count` 0 takes 5,000, or down to 500 where many flags changed. Pure.
+    `unit_count` 0 takes 5,000, or down to 100 where many flags changed. Pure.
     """
     comparison = _Comparison(old, new)
     flags = changed_flags(old, new)
