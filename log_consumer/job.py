@@ -1,7 +1,8 @@
 """The job: pull, load, ack, until the queue is empty, or for ever; what landed is forwarded beside it.
 
 A batch is acked after its commit, never before. A crash between the two has it delivered again, and the ledger makes
-that a no-op. The dead-letter queue, where Cloudflare puts what was delivered too often, is drained the same way.
+that a no-op. What the database did not take is handed back. The dead-letter queue, where Cloudflare puts what was
+delivered too often, is drained the same way.
 """
 
 from __future__ import annotations
@@ -11,7 +12,7 @@ import re
 import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from functools import partial
 from typing import TYPE_CHECKING, Any, Protocol
@@ -19,11 +20,11 @@ from typing import TYPE_CHECKING, Any, Protocol
 import structlog
 
 from flagedge.errors import ApiError, FlagedgeError, SettingsError
-from log_consumer.ack import Acker
+from log_consumer.ack import Acker, delay_of
 from log_consumer.clock import utc_now
 from log_consumer.load import ROW_TABLES, Batch, Loaded, decode, load, make_stage
 from log_consumer.privacy import enter_key
-from log_consumer.pull import EMPTY_ROUNDS, Gathered, Puller
+from log_consumer.pull import EMPTY_ROUNDS, Gathered, Puller, read_leases
 from log_consumer.rolls import read_open_roll, roll_if_due
 from log_consumer.settings import Settings
 from log_consumer.store import Store
@@ -179,13 +180,32 @@ class Drain:
         return count
 
     def _empty(self, queue_id: str, empty_rounds: int) -> int:
-        before, has_backlog = self._summary.message_count, False
-        with self._puller(queue_id, empty_rounds) as puller, self._acker(queue_id) as acker:
-            while (gathered := puller.gather()) is not None:
-                # The rest of a backlog is no small batch: merging would begin with the large ones before it.
-                self._load(gathered, acker, merge=not (has_backlog or gathered.has_more))
-                has_backlog = gathered.has_more
+        before, has_backlog, puller = self._summary.message_count, False, self._puller(queue_id, empty_rounds)
+        acker = Acker[str](
+            lambda lease_ids: self._account.ack_messages(queue_id, acks=lease_ids),
+            max_concurrent=self._settings.max_concurrent_pulls,
+        )
+        try:
+            with puller, acker:
+                while (gathered := puller.gather()) is not None:
+                    # The rest of a backlog is no small batch: merging would begin with the large ones before it.
+                    self._load(gathered, acker, merge=not (has_backlog or gathered.has_more))
+                    has_backlog = gathered.has_more
+        except Exception as exc:
+            if not isinstance(exc, ApiError):
+                self._hand_back(queue_id, puller.unfinished)
+            raise
         return self._summary.message_count - before
+
+    def _hand_back(self, queue_id: str, texts: Sequence[str]) -> None:
+        """Say when messages that could not be loaded shall come again; if that fails, they do when their leases end."""
+        retries = [(lease_id, delay_of(attempts)) for text in texts for lease_id, attempts in read_leases(text)]
+        acker = Acker[tuple[str, int]](
+            lambda part: self._account.ack_messages(queue_id, acks=(), retries=part),
+            max_concurrent=self._settings.max_concurrent_pulls,
+        )
+        with suppress(FlagedgeError), acker:
+            acker.ack(retries)
 
     def _roll(self) -> None:
         started_s = time.monotonic()
@@ -194,7 +214,7 @@ class Drain:
         if is_done:
             log.info("exposures.rolled", duration_ms=_since_ms(started_s))
 
-    def _load(self, gathered: Gathered, acker: Acker, *, merge: bool) -> None:
+    def _load(self, gathered: Gathered, acker: Acker[str], *, merge: bool) -> None:
         started_s, forwards = time.monotonic(), bool(self._settings.forward)
         now = utc_now()
         batch = decode(self._store.connection, gathered.texts, now=now, keeps_text=forwards)
@@ -223,12 +243,6 @@ class Drain:
             max_wait_s=settings.batch_max_wait_ms / 1000,
             empty_rounds=empty_rounds,
             stop=self._stop,
-        )
-
-    def _acker(self, queue_id: str) -> Acker:
-        return Acker(
-            lambda lease_ids: self._account.ack_messages(queue_id, acks=lease_ids),
-            max_concurrent=self._settings.max_concurrent_pulls,
         )
 
 

@@ -59,6 +59,7 @@ class Puller:
         # Guards all that follows, and tells of an answer.
         self._answered = threading.Condition()
         self._texts: list[str] = []
+        self._handed_out: tuple[str, ...] = ()
         self._bytes = 0
         self._last_bytes = 0
         self._first_at_s = 0.0
@@ -73,16 +74,22 @@ class Puller:
     def __exit__(
         self, kind: type[BaseException] | None, exc: BaseException | None, trace: TracebackType | None
     ) -> None:
-        """Let the pulls in flight come back; what they bring is delivered again when its lease ends."""
+        """Let the pulls in flight come back; what they bring is unfinished."""
         with self._answered:
             self._is_closed = True
         self._threads.shutdown()
 
+    @property
+    def unfinished(self) -> tuple[str, ...]:
+        """Once the block was left: the batch that was not done with, if any, and the answers that came after it."""
+        return self._handed_out + tuple(self._texts)
+
     def gather(self) -> Gathered | None:
-        """The next batch; None when the queue looks empty or nothing shall be pulled any more.
+        """The next batch, the one before being done with; None when the queue looks empty or nothing shall be pulled.
 
         Raises what a pull raised, after what others brought was handed out.
         """
+        self._handed_out = ()
         for round_no in range(self._empty_rounds):
             if round_no:
                 self._stop.wait(EMPTY_ROUND_PAUSE_S * 2 ** (round_no - 1) * random.uniform(0.5, 1.5))  # noqa: S311
@@ -105,7 +112,8 @@ class Puller:
         return max(0.0, self._first_at_s + self._max_wait_s - self._clock()) if self._texts else None
 
     def _hand_out(self) -> Gathered:
-        gathered = Gathered(tuple(self._texts), has_more=self._allowed > 0)
+        self._handed_out = tuple(self._texts)
+        gathered = Gathered(self._handed_out, has_more=self._allowed > 0)
         self._texts, self._bytes = [], 0
         self._start_pulls()
         return gathered
@@ -149,6 +157,14 @@ class Puller:
         self._bytes += len(text)
         self._last_bytes = len(text)
         self._allowed = min(self._allowed + 1, self._max_concurrent)
+
+
+def read_leases(text: str) -> list[tuple[str, int]]:
+    """The lease and the number of deliveries of each message of an answer; none when it is no answer."""
+    try:
+        return [(str(each["lease_id"]), int(each["attempts"])) for each in json.loads(text)["result"]["messages"]]
+    except (ValueError, KeyError, TypeError):
+        return []
 
 
 def _is_empty(text: str) -> bool:

@@ -85,8 +85,12 @@ class FakeQueue:
         self, queue_id: str, *, acks: Sequence[str], retries: Sequence[tuple[str, int]] = ()
     ) -> dict[str, Any]:
         assert queue_id == QUEUE_ID
-        assert 1 <= len(acks) <= 100
+        assert 1 <= len(acks) + len(retries) <= 100
         with self._lock:
+            for lease_id, delay_s in retries:
+                for each in self.messages:
+                    if each.lease_id == lease_id:
+                        each.visible_at_ms = self.now_ms + 1000 * delay_s
             known = {each.lease_id for each in self.messages}
             self.acked += [each.message_id for each in self.messages if each.lease_id in acks]
             self.messages = [each for each in self.messages if each.lease_id not in acks]

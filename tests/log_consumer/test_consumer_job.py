@@ -7,6 +7,7 @@ import sys
 import textwrap
 from collections.abc import Sequence
 from dataclasses import replace
+from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +22,7 @@ from messages import body, decided, no_match, request
 from structlog.testing import capture_logs
 
 from flagedge.errors import ApiError, LocalError, UnavailableError
+from log_consumer.ack import delay_of
 from log_consumer.job import Summary, run
 from log_consumer.load import decode, load, make_stage
 from log_consumer.pull import EMPTY_ROUNDS
@@ -108,12 +110,35 @@ def test_what_was_not_acked_comes_again_and_changes_nothing(settings: Settings) 
     assert rows(settings.database, counts) == [(1, 1)]
 
 
-def test_a_batch_that_is_not_committed_is_not_acked(settings: Settings, tmp_path: Path) -> None:
-    """When the database cannot be had, the messages stay in the queue."""
-    queue = FakeQueue(body())
+def test_a_batch_that_is_not_committed_is_handed_back(settings: Settings, tmp_path: Path) -> None:
+    """When the database cannot be had, the messages stay in the queue, and what was pulled ahead as well."""
+    queue = FakeQueue(*(body(seq=seq) for seq in range(250)))
+    small = replace(settings, batch_max_bytes=1, max_concurrent_pulls=2)
     with pytest.raises(LocalError):
-        drain(replace(settings, database=str(tmp_path / "absent/exposures.duckdb")), queue)
-    assert (queue.acked, len(queue.messages)) == ([], 1)
+        drain(replace(small, database=str(tmp_path / "absent/exposures.duckdb")), queue)
+    pulled = [each for each in queue.messages if each.attempts]
+    assert len(pulled) >= 100
+    assert {each.visible_at_ms for each in pulled} == {1000 * delay_of(1)}
+    assert (queue.acked, len(queue.messages)) == ([], 250)
+    queue.end_leases()
+    assert (drain(small, queue).loaded_count, queue.messages) == (250, [])
+
+
+def test_a_database_that_is_away_for_days_loses_nothing(settings: Settings, tmp_path: Path) -> None:
+    """A queue keeps a message for 4 days, and gives up what it delivered a hundred times: that takes as long."""
+    queue, away = FakeQueue(body()), replace(settings, database=str(tmp_path / "absent/exposures.duckdb"))
+    while queue.now_ms < timedelta(days=4) / timedelta(milliseconds=1):
+        with pytest.raises(LocalError):
+            drain(away, queue)
+        queue.end_leases()
+    assert queue.messages[0].attempts <= 100
+    assert drain(settings, queue).loaded_count == 1
+
+
+def test_messages_that_cannot_be_handed_back_keep_their_leases(settings: Settings, tmp_path: Path) -> None:
+    """The error is the one that made it necessary."""
+    with pytest.raises(LocalError):
+        drain(replace(settings, database=str(tmp_path / "absent/exposures.duckdb")), DeafQueue(body()))
 
 
 KILLED = """

@@ -11,7 +11,7 @@ import pytest
 from fake_queue import Message, pull_response
 
 from flagedge.errors import UnavailableError
-from log_consumer.pull import EMPTY_ROUNDS, Puller
+from log_consumer.pull import EMPTY_ROUNDS, Puller, read_leases
 
 EMPTY = pull_response()
 
@@ -163,3 +163,20 @@ def test_a_body_that_looks_like_an_envelope_makes_no_difference() -> None:
     full = pull_response(Message("1", body, "text", lease_id="lease"))
     with puller(Answers(full)) as pulling:
         assert list(batches(pulling)) == [(1, False)]
+
+
+def test_what_is_unfinished_is_the_last_batch_and_what_came_after_it() -> None:
+    """What a caller had before it asked again is done with."""
+    pulling = puller(Answers(answer(1), answer(2), answer(3)), max_bytes=BYTES, max_concurrent=1)
+    with pulling:
+        assert pulling.gather() is not None
+        assert pulling.gather() is not None
+    leases = [lease for text in pulling.unfinished for lease in read_leases(text)]
+    assert leases == [("lease-00000002", 0), ("lease-00000003", 0)]
+
+
+def test_what_is_no_answer_has_no_leases() -> None:
+    """Its messages, if there are any, come when their leases end."""
+    assert [read_leases(text) for text in ("", "[]", "{", '{"result": null}', '{"result": {"messages": [{}]}}')] == [
+        []
+    ] * 5
