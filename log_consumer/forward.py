@@ -4,7 +4,8 @@
 
 A message leaves the outbox after a destination took it, never before: a crash between the two has it delivered again.
 What one destination cannot take the next is offered; what none takes waits and is tried again, and never holds others
-back: a group that is too large is cut, one that is refused is halved until the message is found.
+back: a group that is too large is cut, one that is refused is halved until the message is found, and so is one that
+fails again and again.
 """
 
 from __future__ import annotations
@@ -15,6 +16,7 @@ from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from datetime import datetime
+from itertools import islice
 from types import TracebackType
 from typing import NamedTuple, Self
 
@@ -31,6 +33,8 @@ from log_consumer.rebuild import read_message
 # refused. Each is the first wait and the longest.
 RETRY_S, RETRY_MAX_S = 5.0, 300.0
 REFUSED_RETRY_S, REFUSED_RETRY_MAX_S = 60.0, 3600.0
+# After so many attempts bodies are smaller, half for each one more: a message that makes its reader fail is found so.
+WHOLE_ATTEMPTS = 3
 # Bytes of body for a byte of a message's text, until a body was made.
 EXPANSION = 4.0
 TAKEN_BYTES = 8_000_000
@@ -109,29 +113,26 @@ class Courier:
         return max(1, min(TAKEN_BYTES, int(0.8 * self._max_bytes / self._expansion)))
 
     def deliver(self, messages: Sequence[Message], *, stop: threading.Event) -> Report:
-        """Offer each message once. Those that nobody was there for, or not before `stop`, are not in the report."""
+        """Offer each message once, or one body, to see whether it is taken.
+
+        Those that were not offered, or that nobody was there for, or not before `stop`, are not in the report.
+        """
         report = Report()
-        for part in self._threads.map(lambda group: self._deliver_group(group, stop), self._groups(messages)):
+        groups = islice(self._groups(messages), None if self._width else 1)
+        for part in self._threads.map(lambda group: self._deliver_group(group, stop), groups):
             report.add(part)
         is_failing = bool(report.attempts) and not report.delivered
         self._width = 0 if is_failing else min(max(1, 2 * self._width), self._max_concurrent)
         return report
 
     def _groups(self, messages: Sequence[Message]) -> Iterator[list[Message]]:
-        """Messages that make a body; those that were refused before are not to cost others theirs."""
-        for was_refused in (False, True):
-            group: list[Message] = []
-            group_bytes = 0
-            for message in messages:
-                if bool(message.refused_count) is not was_refused:
-                    continue
-                if group and group_bytes + len(message.text) > self._text_bytes:
-                    yield group
-                    group, group_bytes = [], 0
-                group.append(message)
-                group_bytes += len(message.text)
-            if group:
-                yield group
+        """Messages that make a body; those that were refused or failed before are not to cost others theirs."""
+        alike: dict[tuple[bool, int], list[Message]] = {}
+        for message in messages:
+            halvings = max(0, message.attempt_count - WHOLE_ATTEMPTS)
+            alike.setdefault((message.refused_count > 0, halvings), []).append(message)
+        for (_, halvings), some in sorted(alike.items()):
+            yield from _pack(some, max_bytes=self._text_bytes >> halvings)
 
     def _deliver_group(self, messages: Sequence[Message], stop: threading.Event) -> Report:
         report, read = Report(), []
@@ -208,6 +209,20 @@ class Courier:
         for message in messages:
             is_parked = is_refused and message.refused_count + 1 >= self._max_refusals
             yield Failed(message, failures[0].reason, wait_s=wait_s, is_refused=is_refused, is_parked=is_parked)
+
+
+def _pack(messages: Sequence[Message], *, max_bytes: int) -> Iterator[list[Message]]:
+    """The messages in order, in groups of so much text, one at the least."""
+    group: list[Message] = []
+    group_bytes = 0
+    for message in messages:
+        if group and group_bytes + len(message.text) > max_bytes:
+            yield group
+            group, group_bytes = [], 0
+        group.append(message)
+        group_bytes += len(message.text)
+    if group:
+        yield group
 
 
 @dataclass(slots=True)

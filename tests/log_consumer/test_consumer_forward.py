@@ -307,6 +307,17 @@ def test_a_wrong_secret_stops_at_the_first_body(site: Site, status: int) -> None
 # --- out of order ----------------------------------------------------------------------------------------------------
 
 
+def test_a_message_that_makes_its_reader_fail_holds_no_others_back(site: Site) -> None:
+    """A failure that passes for others says nothing of the message, so it is found by ever smaller bodies."""
+    site.confidence.respond = lambda received: answer(500) if "unit-0050" in received.units else OK
+    site.land_units(*units(100))
+    courier = site.courier()
+    while site.clock.passed_s < 2 * HOUR_S:
+        site.clock.passed_s += (site.forward(courier) or 0) + 0.001
+    assert site.confidence.taken_units == [unit for unit in units(100) if unit != "unit-0050"]
+    assert site.states()["waiting"] == 1
+
+
 @pytest.mark.parametrize("answered", [answer(503), answer(408), answer(429), NOTHING])
 def test_down_for_an_hour_then_up(site: Site, answered: Answer) -> None:
     """Nothing is lost, doubled or parked; it is asked seldom meanwhile, and not all at once when it is up."""
