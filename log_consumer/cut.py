@@ -11,21 +11,28 @@ from collections.abc import Collection, Iterator, Mapping, Sequence
 from typing import Any
 
 OUR_FORM = "flagedge/1"
+SAYS_NOTHING = "{}"
 
 
 def cut_units(text: str, units: Collection[str]) -> str:
-    """The message without these units. `text` is one that landed; its key and the order of its rows stay."""
+    """The message without these units. `text` is one that landed; its key and the order of its rows stay.
+
+    One of an odd shape that landed all the same is cut whole: it says nothing any more.
+    """
     message = json.loads(text)
-    if message.get("format") == OUR_FORM:
-        _cut_ours(message, units)
-    else:
-        _cut_upstream(message, units)
+    try:
+        if message.get("format") == OUR_FORM:
+            _cut_ours(message, units)
+        else:
+            _cut_upstream(message, units)
+    except (AttributeError, LookupError, TypeError):
+        return SAYS_NOTHING
     # Half a surrogate pair, which JavaScript writes, is no text unless it is escaped.
     return json.dumps(message, ensure_ascii=True, separators=(",", ":"))
 
 
 def holds_unit(text: str, units: Collection[str]) -> bool:
-    """Whether a body of any form names one of them: as a string of its JSON, or anywhere where it is none."""
+    """Whether a body of any form names one of them: as a string or number of its JSON, or anywhere where it is none."""
     try:
         return any(as_stored(string) in units for string in _strings_of(json.loads(text)))
     except (ValueError, RecursionError):
@@ -80,7 +87,7 @@ def _keep(columns: Mapping[str, Any], rows: Sequence[int], **targets: Sequence[i
 def _cut_upstream(message: dict[str, Any], units: Collection[str]) -> None:
     kept = []
     for request in message.get("flagAssigned") or ():
-        before = request["flags"]
+        before = request.get("flags") or ()
         request["flags"] = _without(before, units)
         for applied in request["flags"]:
             if passed := applied.get("fallthroughAssignments"):
@@ -99,7 +106,7 @@ def _without(entries: Sequence[dict[str, Any]], units: Collection[str]) -> list[
 
 
 def _strings_of(document: Any) -> Iterator[str]:
-    """Every string and key, also of JSON that is the string of another: the official Worker's body is such."""
+    """Every string, number and key, also of JSON that is the string of another: the official Worker's body is such."""
     match document:
         case str():
             yield document
@@ -112,6 +119,8 @@ def _strings_of(document: Any) -> Iterator[str]:
             for key, value in document.items():
                 yield key
                 yield from _strings_of(value)
+        case int() | float():
+            yield str(document)
 
 
 def _strings_inside(text: str) -> Iterator[str]:

@@ -78,8 +78,8 @@ def forget(
 ) -> Forgotten:
     """Erase the units; `dry_run` only counts, and leaves the queues alone. `keeps_sticky` asks nothing of KV.
 
-    Raises SettingsError when the database holds hashes and the key is not one of theirs, ApiError and LocalError as
-    a drain does; what was erased by then stays erased.
+    Raises SettingsError when the database holds hashes and the key is not one of theirs, LocalError when `stop` is set
+    before the queues are empty, ApiError and LocalError as a drain does; what was erased by then stays erased.
     """
     forgotten, policy = Forgotten(len(units)), settings.key_policy
     if dry_run and isinstance(settings.database, str) and not Path(settings.database).exists():
@@ -141,6 +141,8 @@ def _drain(settings: Settings, account: Account, store: Store, stop: threading.E
     if account.find_queue(settings.queue_name) is not None:
         drain.flag_logs()
     drain.dead_letters()
+    if stop.is_set():
+        raise LocalError("stopped before the queues were drained, and nothing was erased", hint="Run this again")
     return summary.message_count
 
 
@@ -188,13 +190,20 @@ def _read_rejected(connection: duckdb.DuckDBPyConnection) -> Iterator[tuple[str,
 
 
 def _unpack(body: str, content_type: str) -> str:
-    """The text of a body; json and bytes come as base64, or as they are."""
+    """The text of a body; all but text comes as base64, or as it is.
+
+    Other than UTF-8 it may be what JavaScript serialized (v8), whose strings are of either coding that is tried here.
+    """
     if content_type == "text":
         return body
     try:
-        return base64.b64decode(body, validate=True).decode("utf-8", "replace")
+        content = base64.b64decode("".join(body.split()), validate=True)
     except (binascii.Error, ValueError):
         return body
+    text = content.decode("utf-8", "replace")
+    if "\0" not in text and "\ufffd" not in text:
+        return text
+    return "\n".join([text, content.decode("latin-1"), *(content[at:].decode("utf-16-le", "replace") for at in (0, 1))])
 
 
 # --- in the bytes ----------------------------------------------------------------------------------------------------

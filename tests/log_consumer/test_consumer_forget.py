@@ -9,6 +9,7 @@ import random
 import signal
 import subprocess
 import sys
+import threading
 from collections.abc import Iterator
 from dataclasses import replace
 from hashlib import sha256
@@ -174,11 +175,59 @@ def test_half_a_surrogate_pair_survives_a_cut(store: Store) -> None:
         ("[" * 100_000 + '"ü-1"', True),
         ("[" * 900 + '"ü-1"' + "]" * 900, True),
         ("17", False),
+        (json.dumps({"a": True}), False),
     ],
 )
 def test_what_holds_a_unit(*, text: str, holds: bool) -> None:
     """A whole string of what is JSON, a part of what is none."""
     assert holds_unit(text, ["ü-1"]) is holds
+
+
+def test_a_number_may_be_a_unit() -> None:
+    """As the tables have it, which make it a text."""
+    assert holds_unit('{"targetingKey": 17}', ["17"])
+    assert not holds_unit('{"targetingKey": 17, "is": true}', ["1"])
+
+
+def test_what_cannot_be_cut_says_nothing(forwarding: Settings) -> None:
+    """A message of an odd shape that landed does not keep others from being erased."""
+    odd = json.dumps(json.loads(visits(UNIT)) | {"units": [UNIT, 17]})
+    with Store(forwarding.database) as store:
+        land(store, odd, visits(OTHER, seq=1))
+        assert ask(store, "select count(*) from rejected_messages") == [(0,)]
+    assert forget(forwarding, Account(), {UNIT}).outbox_message_count == 1
+    with Store(forwarding.database) as store:
+        assert UNIT not in everything(store)
+        assert read_message(ask(store, "select text from outbox where seq = 0")[0][0]).is_empty
+
+
+SERIALIZED = {
+    "one byte a character": b'\xff\x0f"\x0fof ' + "é-1 and é-2".encode("latin-1"),
+    "two bytes": b"\xff\x0fc\x1e" + "of é-1 and 漢".encode("utf-16-le"),
+    "two bytes, padded": b"\xff\x0f\0c\x1e" + "of é-1 and 漢".encode("utf-16-le"),
+}
+
+
+@pytest.mark.parametrize("name", SERIALIZED)
+def test_what_javascript_serialized_is_looked_through(forwarding: Settings, name: str) -> None:
+    """A queue that somebody else fills may hold it (content type v8); nothing here reads it, so it is rejected."""
+    encoded = base64.encodebytes(SERIALIZED[name]).decode()
+    with Store(forwarding.database) as store:
+        reject(store, "a", encoded, "v8")
+        reject(store, "b", base64.b64encode(b"\xff\x0fof nobody").decode(), "v8")
+    assert forget(forwarding, Account(), {"é-1"}).rejected_message_count == 1
+
+
+def test_stopped_in_the_drain_it_says_so(forwarding: Settings) -> None:
+    """What is still queued would land after the unit was forgotten."""
+    stop = threading.Event()
+    stop.set()
+    queue = Account(visits(UNIT, seq=1))
+    with Store(forwarding.database) as store:
+        land(store, visits(UNIT))
+    with pytest.raises(LocalError, match="before the queues were drained"):
+        forget(forwarding, queue, {UNIT}, stop=stop)
+    assert len(queue.messages) == 1
 
 
 # --- a database ------------------------------------------------------------------------------------------------------
