@@ -184,7 +184,8 @@ class Cloudflare:
     def pull_messages(self, queue_id: str, *, batch_size: int = 100, visibility_timeout_ms: int) -> str:
         """Lease up to `batch_size` messages: the answer's JSON text as it came, envelope included, not parsed.
 
-        Fewer messages, or none, do not mean that the queue is empty. Safe to repeat: leases of a lost answer end.
+        Fewer messages, or none, do not mean that the queue is empty. Safe to repeat: leases of a lost answer end. What
+        is no UTF-8 is U+FFFD, for one body is not to cost the others.
         """
         endpoint = f"/queues/{queue_id}/messages/pull"
         body = {"batch_size": batch_size, "visibility_timeout_ms": visibility_timeout_ms}
@@ -199,7 +200,7 @@ class Cloudflare:
             self._sleep(wait_s)
             left_s -= wait_s
         self._settled.add(queue_id)
-        return str(response.content, "utf-8")
+        return str(response.content, "utf-8", "replace")
 
     def ack_messages(
         self, queue_id: str, *, acks: Sequence[str], retries: Sequence[tuple[str, int]] = ()

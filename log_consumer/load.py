@@ -89,7 +89,7 @@ def decode(
     clear_stage(connection)
     try:
         for group in _groups(answers):
-            execute(connection, "decode", answers=group, keeps_text=keeps_text)
+            execute(connection, "decode", answers=group, now=now, keeps_text=keeps_text)
         found = connection.execute("select distinct form from decoded").fetchall()
         for judge in sorted({JUDGES[form] for (form,) in found}):
             execute(connection, judge)

@@ -275,10 +275,10 @@ def _bucket(index: str) -> int:
 
 def _read_upstream(message: dict[str, Any]) -> FlagLogs:
     message = _in_known_words(message, WriteFlagLogsRequest)
-    logs = FlagLogs(assigned=[_read_assigned(assigned) for assigned in message.get("flagAssigned", ())])
-    for info in message.get("flagResolveInfo", ()):
+    logs = FlagLogs(assigned=[_read_assigned(assigned) for assigned in message.get("flagAssigned") or ()])
+    for info in message.get("flagResolveInfo") or ():
         _count_info(logs, _remember_info(json.dumps(info)))
-    for seen in message.get("clientResolveInfo", ()):
+    for seen in message.get("clientResolveInfo") or ():
         client = _remember_schemas(json.dumps(seen))
         for instance in client.schema:
             logs.add_schema(client.client, client.client_credential, instance)
@@ -289,16 +289,17 @@ def _read_upstream(message: dict[str, Any]) -> FlagLogs:
 
 def _read_assigned(assigned: dict[str, Any]) -> Assigned:
     assigned = _in_known_words(assigned, FlagAssigned)
-    info, resolve_id = assigned.get("clientInfo"), assigned.get("resolveId", "")
+    info, resolve_id = assigned.get("clientInfo"), assigned.get("resolveId") or ""
     _check_texts([resolve_id])
     client = None if info is None else _remember(ClientInfo, json.dumps(info))
-    return Assigned(resolve_id, client, [_read_applied(applied) for applied in assigned.get("flags", ())])
+    return Assigned(resolve_id, client, [_read_applied(applied) for applied in assigned.get("flags") or ()])
 
 
 def _read_applied(applied: dict[str, Any]) -> Applied:
     """What differs from request to request stands beside the rest; spelt otherwise, it is only remembered in vain."""
     rest = dict(applied)
-    unit, at, passed = rest.pop("targetingKey", ""), rest.pop("applyTime", None), rest.pop("fallthroughAssignments", ())
+    unit, at = rest.pop("targetingKey", None) or "", rest.pop("applyTime", None)
+    passed = rest.pop("fallthroughAssignments", None) or ()
     _check_texts([unit])
     outcome = _remember(AppliedFlag, json.dumps(rest))
     return Applied(outcome, unit, None if at is None else _remember_time(at), [_read_passed(each) for each in passed])
@@ -306,7 +307,7 @@ def _read_applied(applied: dict[str, Any]) -> Applied:
 
 def _read_passed(passed: dict[str, Any]) -> Passed:
     rest = dict(passed)
-    unit = rest.pop("targetingKey", "")
+    unit = rest.pop("targetingKey", None) or ""
     _check_texts([unit])
     return Passed(_remember(FallthroughAssignment, json.dumps(rest)), unit)
 

@@ -185,6 +185,14 @@ def test_pull_is_raw() -> None:
     assert network.bodies == [{"batch_size": 7, "visibility_timeout_ms": 1000}]
 
 
+def test_pull_of_what_is_no_text() -> None:
+    """One body that is not UTF-8 costs its own characters, and no other body."""
+    content = b'{"success":true,"result":{"messages":[{"body":"\xff\xfe"},{"body":"\xc3\xa9"}]}}'
+    network = Network(httpx.Response(200, content=content))
+    pulled = json.loads(network.connect().pull_messages("q", visibility_timeout_ms=1))
+    assert [each["body"] for each in pulled["result"]["messages"]] == ["\ufffd\ufffd", "é"]
+
+
 def test_pull_that_says_no() -> None:
     """success:false on a 200 is an error for a pull too, and half an answer is no answer."""
     with pytest.raises(ApiError, match="10250"):

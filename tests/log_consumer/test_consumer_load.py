@@ -299,6 +299,10 @@ POISON = {
     "seq null": (body(seq=None), "envelope key missing or of wrong type"),
     "seq negative": (body(seq=-1), "envelope key missing or of wrong type"),
     "seq huge": (body(seq=2**63), "envelope key missing or of wrong type"),
+    **{
+        f"{key} beyond JavaScript": (body(**{key: 2**53}), "envelope key missing or of wrong type")
+        for key in ("seq", "row_count", "dropped_count")
+    },
     "isolate number": (body(isolate=5), "envelope key missing or of wrong type"),
     "sent in year 300,000": (body(sent_at_ms=9 * 10**15), "envelope key missing or of wrong type"),
     "no units": (_without("units"), "dictionary missing, or an entry without its keys"),
@@ -347,6 +351,18 @@ POISON = {
     "time": (_with_column("resolves", "at_ms", [9 * 10**18]), "value of wrong type or out of range"),
     "time text": (_with_column("resolves", "at_ms", ["soon"]), "value of wrong type or out of range"),
     "time negative": (_with_column("exposures", "applied_at_ms", [-1]), "value of wrong type or out of range"),
+    **{
+        f"count {count}": (_with_column("counts", "count", [count]), "value of wrong type or out of range")
+        for count in (-1, 2**53)
+    },
+    **{
+        f"latency buckets {buckets}": (
+            body(telemetry={"latency": {"buckets": buckets}}),
+            "value of wrong type or out of range",
+        )
+        for buckets in ("none", [1], {"a": 1}, {str(2**31): 1})
+    },
+    "errors": (body(telemetry={"error_count": 2**53}), "value of wrong type or out of range"),
 }
 
 

@@ -10,11 +10,13 @@ from typing import Any
 import pytest
 import shop
 from deliveries import NOW, ask, load_next
-from fake_queue import FakeQueue
+from fake_queue import QUEUE_ID, FakeQueue
 from messages import body, decided, request
 from workerd import TestWorker
 
-from log_consumer.load import Loaded, make_stage
+from log_consumer.cut import cut_units
+from log_consumer.load import Loaded, decode, make_stage
+from log_consumer.rebuild import read_message
 from log_consumer.store import Store
 
 Deliver = Callable[..., Loaded]
@@ -240,12 +242,15 @@ def test_messages_that_say_the_same_without_an_id_all_count(deliver: Deliver, st
         ("flagAssigned.0.flags.0.flag", ...),
         ("flagAssigned.0.flags.0.assignmentInfo", ...),
         ("flagAssigned.0.flags.0.applyTime", "yesterday"),
+        ("flagAssigned.0.flags.0.applyTime", "infinity"),
         ("flagAssigned.0.flags.0.fallthroughAssignments", {"rule": "r"}),
         ("flagAssigned.0.flags.0.fallthroughAssignments", [{"assignmentId": "a"}]),
         ("flagResolveInfo", "none"),
         ("flagResolveInfo.0.flag", ...),
         ("flagResolveInfo.0.variantResolveInfo", {"variant": "v"}),
         ("flagResolveInfo.0.variantResolveInfo.0.count", "many"),
+        ("flagResolveInfo.0.variantResolveInfo.0.count", str(2**53)),
+        ("flagResolveInfo.0.variantResolveInfo.0.count", -1),
         ("flagResolveInfo.0.ruleResolveInfo", {"rule": "r"}),
         ("clientResolveInfo", {}),
         ("clientResolveInfo.0.clientCredential", ...),
@@ -278,10 +283,64 @@ def test_other_json_is_rejected(deliver: Deliver, text: str) -> None:
         ("telemetryData", ...),
         ("telemetryData.resolveLatency", ...),
         ("telemetryData.resolveRate", ...),
+        # A null says the same.
+        ("flagAssigned", None),
+        ("flagAssigned.0.flags", None),
+        ("flagAssigned.0.resolveId", None),
+        ("flagAssigned.0.flags.0.targetingKey", None),
+        ("flagAssigned.0.flags.0.fallthroughAssignments", None),
+        ("flagAssigned.0.flags.0.fallthroughAssignments.0.targetingKey", None),
+        ("flagResolveInfo", None),
+        ("clientResolveInfo", None),
+        ("telemetryData", None),
     ],
 )
 def test_what_may_be_left_out(deliver: Deliver, path: str, value: Any) -> None:
-    assert deliver(changed(path, value)).loaded_count == 1
+    """It lands, can be forwarded, and others can be cut out of it."""
+    text = changed(path, value)
+    assert deliver(text).loaded_count == 1
+    assert read_message(text).to_json()
+    assert read_message(cut_units(text, ["nobody"])).to_json() == read_message(text).to_json()
+
+
+@pytest.mark.parametrize("at", ["9999-12-31T23:59:59.999999999Z", "1600-01-01T00:00:00Z"])
+def test_a_clock_that_is_far_off_costs_no_message(deliver: Deliver, store: Store, at: str) -> None:
+    """The official Worker takes the time of application as its client says it."""
+    assert deliver(changed("flagAssigned.0.flags.0.applyTime", at)).loaded_count == 1
+    assert ask(store, "select min(year(applied_at)), max(year(applied_at)) from exposures where flag = 'flags/a'") == [
+        (int(at[:4]), int(at[:4]))
+    ]
+
+
+@pytest.mark.parametrize(
+    ("path", "value"),
+    [
+        ("telemetryData.resolveLatency.buckets.0.offset", 2**63 - 1),
+        ("telemetryData.resolveLatency.buckets.0.offset", -(2**63)),
+        ("telemetryData.resolveLatency.buckets.0.counts", [2**63 - 1, 1]),
+        ("telemetryData.resolveLatency.buckets", [{"counts": [2**63 - 1]}] * 2),
+        ("telemetryData.resolveLatency.count", 2**63 - 1),
+        ("telemetryData.resolveRate", [{"count": 2**63 - 1, "reason": "RESOLVE_REASON_ERROR"}] * 2),
+        ("flagResolveInfo.0.ruleResolveInfo.0.assignmentResolveInfo.0.count", 2**63 - 1),
+        ("flagResolveInfo.0.ruleResolveInfo.0.assignmentResolveInfo.0.count", -(2**63)),
+    ],
+)
+def test_numbers_out_of_range_stop_neither_drain_nor_views(
+    deliver: Deliver, store: Store, path: str, value: Any
+) -> None:
+    """A batch that always fails would be delivered again for ever; so would a view."""
+    texts = [changed(path, value).replace("F9JO", f"F9J{number}") for number in range(2)]
+    assert deliver(*texts).loaded_count == 2
+    views = ask(store, "select view_name from duckdb_views() where database_name = 'store' and not internal")
+    for (view,) in views:
+        ask(store, f"from {view}")
+
+
+def test_what_the_queue_does_not_date_is_dated(deliver: Deliver, store: Store) -> None:
+    """Without a time it would never age, and a lake would not know its redelivery."""
+    batch = FakeQueue(json.dumps(MESSAGE)).pull_messages(QUEUE_ID, visibility_timeout_ms=1000)
+    decode(store.connection, [batch.replace('"timestamp_ms"', '"at_ms"')], now=NOW)
+    assert store.connection.execute("select sent_at from judged").fetchall() == [(NOW,)]
 
 
 def test_landed_at_is_told(deliver: Deliver, store: Store) -> None:

@@ -1,4 +1,4 @@
--- $answers: numbered texts. $keeps_text: whether the text of a message will be wanted again. Fills `decoded` from the
+-- $answers: numbered texts; $now: when they came, which dates what the queue does not. $keeps_text: whether the text of a message will be wanted again. Fills `decoded` from the
 -- answers to pulls: each message is decoded here, once.
 -- Source: docs/log-format.md (ours), proto/flagedge/wire/logs.proto (upstream's), Cloudflare's queue API (the envelope
 -- and the coding of bodies).
@@ -37,7 +37,7 @@ select
     message_id,
     lease_id,
     strlen(text),
-    queued_at,
+    coalesce(queued_at, $now),
     if($keeps_text, raw_text, null),
     message is not null or upstream is not null,
     case

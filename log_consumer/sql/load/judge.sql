@@ -22,10 +22,10 @@ checked as (
         *,
         json_type(isolate) = 'VARCHAR' and json_type(state_etag) = 'VARCHAR'
             and json_type(worker_version) = 'VARCHAR'
-            and json_type(seq) = 'UBIGINT' and try_cast(seq as bigint) is not null
+            and json_type(seq) = 'UBIGINT' and is_count(try_cast(seq as bigint))
             and json_type(sent_at_ms) = 'UBIGINT' and try_cast(sent_at_ms as bigint) <= last_time_ms()
-            and json_type(row_count) = 'UBIGINT' and try_cast(row_count as bigint) is not null
-            and json_type(dropped_count) = 'UBIGINT' and try_cast(dropped_count as bigint) is not null
+            and json_type(row_count) = 'UBIGINT' and is_count(try_cast(row_count as bigint))
+            and json_type(dropped_count) = 'UBIGINT' and is_count(try_cast(dropped_count as bigint))
             as envelope_whole,
         len(list_filter(clients, lambda x: x.client is null or x.client_credential is null)) = 0
             and without_nulls(units) and without_nulls(flags) and without_nulls(selectors)
@@ -65,6 +65,9 @@ checked as (
             and times_within(resolves.at_ms)
             and coalesce(times_within(exposures.applied_at_ms), true)
             and without_nulls(counts.count)
+            and (len(counts.count) = 0 or (is_count(list_min(counts.count)) and is_count(list_max(counts.count))))
+            and is_count(coalesce(telemetry.resolve_count, 0)) and is_count(coalesce(telemetry.error_count, 0))
+            and buckets_sane(telemetry.latency.buckets)
             as values_sane
     from decoded
     where form is null or form = 'flag_log'

@@ -5,7 +5,7 @@ with checked as (
         *,
         json_type(isolate) = 'VARCHAR' and json_type(state_etag) = 'VARCHAR'
             and json_type(worker_version) = 'VARCHAR'
-            and json_type(seq) = 'UBIGINT' and try_cast(seq as bigint) is not null
+            and json_type(seq) = 'UBIGINT' and is_count(try_cast(seq as bigint))
             and json_type(sent_at_ms) = 'UBIGINT' and try_cast(sent_at_ms as bigint) <= last_time_ms()
             and json_type(row_count) = 'UBIGINT'
             as envelope_whole,

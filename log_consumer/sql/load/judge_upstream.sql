@@ -27,14 +27,14 @@ odd as (
     from flags
     where applied.flag is null
         or (applied.assignmentInfo is null) = (applied.defaultAssignment is null)
-        or (applied.applyTime is not null and try_cast(applied.applyTime as timestamp_ns) is null)
+        or (applied.applyTime is not null and to_finite_time(applied.applyTime) is null)
         or not list_of_objects(applied.fallthroughAssignments, '$[*].rule')
     union all
     select delivery
     from decisions
     where info.flag is null
         or info.variantResolveInfo is null
-        or len(list_filter(info.variantResolveInfo, lambda x: x.count is null)) > 0
+        or len(list_filter(info.variantResolveInfo, lambda x: not coalesce(is_count(x.count), false))) > 0
         or not list_of_objects(info.ruleResolveInfo, '$[*].rule')
     union all
     select delivery

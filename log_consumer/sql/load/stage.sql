@@ -76,6 +76,27 @@ create or replace temp macro to_time(ms) as try(make_timestamp_ms(ms));
 -- The last millisecond of the year 9999.
 create or replace temp macro last_time_ms() as 253402300799999;
 
+-- The greatest whole number that JavaScript counts to: a sum of some of them is still a number here.
+create or replace temp macro last_count() as 9007199254740991;
+create or replace temp macro is_count(value) as value between 0 and last_count();
+-- least() and greatest() pass over nulls.
+create or replace temp macro to_count(value) as least(greatest(coalesce(value, 0), 0), last_count())::bigint;
+
+-- Buckets of latencies end here: e^640 microseconds, about the last that a double holds.
+create or replace temp macro last_bucket() as 5000;
+
+-- Latencies by bucket: absent, or an object whose keys are numbers of buckets.
+create or replace temp macro buckets_sane(buckets) as
+    coalesce(json_type(buckets), 'NULL') = 'NULL'
+    or (
+        json_type(buckets) = 'OBJECT'
+        and len(list_filter(json_keys(buckets), lambda x: not coalesce(try_cast(x as integer) <= last_bucket(), false))) = 0
+    );
+
+-- A time of RFC 3339 in the microseconds of the tables; null for anything else, also for a time without end.
+create or replace temp macro to_finite_time(text) as
+    if(isfinite(try_cast(text as timestamp)), try_cast(text as timestamp), null);
+
 -- A name in full: what stands behind a slash (47, which is quicker to see than '/') is whole, anything else continues
 -- `prefix`.
 create or replace temp macro full_name(name, prefix) as
@@ -127,16 +148,19 @@ create or replace temp table judged (
     isolate varchar, seq bigint, sent_at timestamp, state_etag varchar, worker_version varchar, row_count bigint, dropped_count bigint
 );
 
+-- In the JSON of a protobuf message a null is as good as nothing.
+create or replace temp macro is_absent(text, path) as coalesce(json_type(text, path), 'NULL') = 'NULL';
+
 -- Upstream says nothing of how many rows a message holds, so a list of a wrong shape, which from_json makes null, is told
 -- from one that is not there by a second look, which most messages do not need.
 create or replace temp macro upstream_whole(text, upstream) as
-    if(upstream.flagAssigned is null, not json_exists(text, '$.flagAssigned'), true)
-    and if(upstream.flagResolveInfo is null, not json_exists(text, '$.flagResolveInfo'), true)
-    and if(upstream.clientResolveInfo is null, not json_exists(text, '$.clientResolveInfo'), true)
+    if(upstream.flagAssigned is null, is_absent(text, '$.flagAssigned'), true)
+    and if(upstream.flagResolveInfo is null, is_absent(text, '$.flagResolveInfo'), true)
+    and if(upstream.clientResolveInfo is null, is_absent(text, '$.clientResolveInfo'), true)
     and if(
         len(list_filter(upstream.flagAssigned, lambda x: x.flags is null)) > 0,
         len(list_filter(upstream.flagAssigned, lambda x: x.flags is not null))
-            = len(json_extract(text, '$.flagAssigned[*].flags')),
+            = len(list_filter(json_extract(text, '$.flagAssigned[*].flags'), lambda x: json_type(x) != 'NULL')),
         true
     );
 
@@ -146,7 +170,7 @@ create or replace temp macro digest(text, upstream, message_id) as
     md5(if(coalesce(upstream.flagAssigned[1].resolveId, '') = '', text || message_id, text));
 
 create or replace temp macro applied_at(applied, otherwise) as
-    coalesce(try_cast(applied.applyTime as timestamp_ns)::timestamp, otherwise);
+    coalesce(to_finite_time(applied.applyTime), otherwise);
 
 -- What the row tables take of our flag logs: the messages left in `decoded`, which are whole by then.
 create or replace temp view loadable as

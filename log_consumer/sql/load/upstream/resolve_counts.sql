@@ -34,7 +34,7 @@ counted_rows as (
         'rule' as kind,
         met.rule as rule,
         nullif(assigned.assignmentId, '') as assignment_id,
-        assigned.count as resolve_count,
+        to_count(assigned.count) as resolve_count,
         info.flag as flag, counted, sent_at, isolate, seq
     from assignments
 )

@@ -15,25 +15,24 @@ runs as (select isolate, seq, unnest(told.resolveLatency.buckets) as run from me
 counts as (
     select
         isolate, seq,
-        coalesce(run.offset, 0) + generate_subscripts(run.counts, 1) - 1 as bucket,
+        least(to_count(run.offset) + generate_subscripts(run.counts, 1) - 1, last_bucket()) as bucket,
         unnest(run.counts) as count
     from runs
 ),
-sums as (select isolate, seq, bucket, sum(count)::bigint as count from counts group by all having sum(count) > 0),
+sums as (select isolate, seq, bucket, to_count(sum(count)) as count from counts group by all having sum(count) > 0),
 buckets as (select isolate, seq, json_group_object(bucket, count) as latency_buckets from sums group by all)
 select
     sent_at,
-    coalesce(told.resolveLatency.count, 0) as resolve_count,
-    coalesce(
+    to_count(told.resolveLatency.count) as resolve_count,
+    to_count(
         list_sum(
             list_transform(
                 list_filter(told.resolveRate, lambda x: x.reason = 'RESOLVE_REASON_ERROR'), lambda x: x.count
             )
-        ),
-        0
+        )
     ) as error_count,
-    coalesce(told.resolveLatency.sum, 0) as latency_sum_us,
-    coalesce(told.resolveLatency.count, 0) as latency_count,
+    to_count(told.resolveLatency.sum) as latency_sum_us,
+    to_count(told.resolveLatency.count) as latency_count,
     coalesce(latency_buckets, '{}') as latency_buckets,
     worker_version,
     isolate,
