@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any, Protocol
 
 from flagedge.cloudflare import Cloudflare
-from flagedge.errors import FlagedgeError
+from flagedge.errors import FlagedgeError, SettingsError
 from flagedge.logs import configure_logs
 from flagedge.metrics import embed_metrics
 from log_consumer import job
@@ -38,8 +38,11 @@ class LambdaContext(Protocol):
 
 def handler(event: dict[str, Any], context: LambdaContext) -> dict[str, Any]:
     """Drain once, or maintain. The summary as a dict; a failure raises, for the schedule's retries and alarms."""
-    if event.get("command") == "maintain":
+    command = event.get("command")
+    if command == "maintain":
         return _maintain()
+    if command is not None:
+        raise SettingsError([f"the event's command is {command!r}: it must be maintain, or not there, to drain"])
     left_s = context.get_remaining_time_in_millis() / 1000
     log = configure_logs(job="log_consumer", level="info")
     started_s = time.monotonic()

@@ -144,6 +144,12 @@ def test_a_schedule_may_maintain(
     assert (line["event"], line["maintain_failed"], line["queue"]) == ("maintain.finished", 0, QUEUE)
 
 
+def test_a_command_that_is_none_is_no_drain() -> None:
+    """Else a schedule with a slip of the pen would never throw anything away, and nobody would know."""
+    with pytest.raises(SettingsError, match="'maintian'"):
+        handler({"command": "maintian"}, Context())
+
+
 def test_a_maintenance_that_fails_is_measured(
     site: Site, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
 ) -> None:
