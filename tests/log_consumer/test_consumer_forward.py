@@ -116,11 +116,12 @@ def confidence() -> Iterator[FakeConfidence]:
 
 
 @pytest.fixture
-def site(store: Store, confidence: FakeConfidence) -> Iterator[Site]:
-    made = Site(store, confidence)
-    yield made
-    for courier in made.couriers:
-        courier.__exit__(None, None, None)
+def site(database: str, confidence: FakeConfidence) -> Iterator[Site]:
+    with Store(database) as store:
+        made = Site(store, confidence)
+        yield made
+        for courier in made.couriers:
+            courier.__exit__(None, None, None)
 
 
 def units(count: int) -> list[str]:
@@ -709,7 +710,7 @@ def release(holder: subprocess.Popen[str]) -> None:
 @contextmanager
 def own_outbox(database: str) -> Iterator[Outbox]:
     """An outbox with a connection of its own, as a thread beside the drain has it."""
-    with Store(database, lock_wait_s=2.0) as store:
+    with Store(database) as store:
         yield Outbox(store)
 
 
