@@ -11,6 +11,7 @@ import hashlib
 import json
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
@@ -114,36 +115,39 @@ class Gate:
     def _compare(self, client: httpx.Client, decoded: DecodedState, candidate: str) -> Proof:
         # Imported late, with protobuf: a run that finds nothing to do proves nothing.
         from sync_job.contexts import sample_contexts  # noqa: PLC0415
-        from sync_job.decode import NO_SECRET  # noqa: PLC0415
-        from sync_job.official import flags_of_answer  # noqa: PLC0415
 
-        official = self._load_official(decoded)
-        state = decoded.resolver_state
-        # The official resolver holds the same state, so there too a secret is what stands for it.
-        secrets = {
-            each.name: each.client_secret.secret
-            for each in state.client_credentials
-            if each.HasField("client_secret") and each.client_secret.secret != NO_SECRET
-        }
+        secrets = _find_secrets(decoded)
+        contexts = sample_contexts(decoded.resolver_state, self.context_count, seed=_seed(self.etag))
+        batches = list(_batches([(name, context) for name in sorted(secrets) for context in contexts]))
         asked_count = compared_count = 0
-        contexts = sample_contexts(state, self.context_count, seed=_seed(self.etag))
-        for requests in _batches([(name, context) for name in sorted(secrets) for context in contexts]):
-            answers = self._ask(client, requests, candidate)["answers"]
-            if len(answers) != len(requests):
-                raise GateError(f"{self.worker_name} answered {len(answers)} of {len(requests)} probes", hint=_HINT)
-            for (credential, context), answer in zip(requests, answers, strict=True):
-                asked_count += 1
-                try:
-                    found = flags_of_answer(answer)
-                except (KeyError, TypeError) as exc:
-                    raise GateError(f"{self.worker_name} answered a probe with what is no answer", hint=_HINT) from exc
-                if official is None:
-                    continue
-                expected = official.resolve(secrets[credential], context)
-                _hold_against(expected, found, credential, context)
-                compared_count += 1
+        asking = ThreadPoolExecutor(1, thread_name_prefix="probe")
+        try:
+            # The Worker is asked on while what it answered before is compared.
+            asked = asking.map(lambda requests: self._ask(client, requests, candidate)["answers"], batches)
+            official = self._load_official(decoded)
+            for requests, answers in zip(batches, asked, strict=True):
+                if len(answers) != len(requests):
+                    raise GateError(f"{self.worker_name} answered {len(answers)} of {len(requests)} probes", hint=_HINT)
+                for (credential, context), answer in zip(requests, answers, strict=True):
+                    asked_count += 1
+                    found = self._read_flags(answer)
+                    if official is None:
+                        continue
+                    expected = official.resolve(secrets[credential], context)
+                    _hold_against(expected, found, credential, context)
+                    compared_count += 1
+        finally:
+            asking.shutdown(cancel_futures=True)
         _log.info("version.proved", asked_count=asked_count, compared_count=compared_count)
         return Proof(asked_count, compared_count)
+
+    def _read_flags(self, answer: Any) -> dict[str, dict[str, Any]]:
+        from sync_job.official import flags_of_answer  # noqa: PLC0415
+
+        try:
+            return flags_of_answer(answer)
+        except (KeyError, TypeError) as exc:
+            raise GateError(f"{self.worker_name} answered a probe with what is no answer", hint=_HINT) from exc
 
     def _load_official(self, decoded: DecodedState) -> OfficialResolver | None:
         """None where it is not installed."""
@@ -209,6 +213,17 @@ _HINT = (
     "What was live stays live. If probes cannot reach the Worker, set PROBE_URL, or PROBE=off; "
     "where this machine's clock is minutes off, they are answered with 404"
 )
+
+
+def _find_secrets(decoded: DecodedState) -> dict[str, str]:
+    """By credential, for those that have one, what stands for it in the state: the official resolver holds the same."""
+    from sync_job.decode import NO_SECRET  # noqa: PLC0415
+
+    return {
+        each.name: each.client_secret.secret
+        for each in decoded.resolver_state.client_credentials
+        if each.HasField("client_secret") and each.client_secret.secret != NO_SECRET
+    }
 
 
 def _seed(etag: str) -> int:
