@@ -6,6 +6,9 @@ one transaction and let go again, so that analysts get in: what a batch is decod
 
 from __future__ import annotations
 
+import os
+import threading
+from collections import defaultdict
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -21,6 +24,9 @@ from log_consumer.migrate import migrate
 STORAGE_VERSION = "v1.3.0"
 # How many row groups of a table a commit may merge at the most: less than a second's work.
 MERGED_ROW_GROUPS = 4
+# Of a file. DuckDB itself refuses a file that another connection of the process has, and has crashed where one attached
+# what another let go.
+TURNS: dict[str, threading.Lock] = defaultdict(threading.Lock)
 
 
 class FilePlace:
@@ -41,36 +47,49 @@ class FilePlace:
 
     @contextmanager
     def hold(self, connection: duckdb.DuckDBPyConnection, *, merge: bool) -> Iterator[Callable[[], None]]:
-        with translate_errors(self._path, "open"):
-            self._attach(connection, f"type duckdb, storage_version '{STORAGE_VERSION}'")
-        try:
+        with self._turn():
             with translate_errors(self._path, "open"):
-                connection.execute("use store")
-                connection.execute(f"set max_vacuum_tasks = {MERGED_ROW_GROUPS if merge else 0}")
-                migrate(connection, kind="file")
-            yield _nothing_to_verify
-        except BaseException:
-            with suppress(duckdb.Error):  # a commit that could not write has cut off the file.
+                self._attach(connection, f"type duckdb, storage_version '{STORAGE_VERSION}'")
+            try:
+                with translate_errors(self._path, "open"):
+                    connection.execute("use store")
+                    connection.execute(f"set max_vacuum_tasks = {MERGED_ROW_GROUPS if merge else 0}")
+                    migrate(connection, kind="file")
+                yield _nothing_to_verify
+            except BaseException:
+                with suppress(duckdb.Error):  # a commit that could not write has cut off the file.
+                    _let_go(connection)
+                raise
+            with translate_errors(self._path, "write"):
                 _let_go(connection)
-            raise
-        with translate_errors(self._path, "write"):
-            _let_go(connection)
 
     @contextmanager
     def look(self, connection: duckdb.DuckDBPyConnection) -> Iterator[None]:
         if not Path(self._path).exists():
             raise LocalError(f"there is no database {self._path}", hint="`log-consumer drain` makes it")
-        with translate_errors(self._path, "open"):
-            self._attach(connection, "type duckdb, read_only")
-            connection.execute("use store")
-        try:
-            yield
-        finally:
-            with suppress(duckdb.Error):  # SQL of an analyst may have closed it.
-                _let_go(connection)
+        with self._turn():
+            with translate_errors(self._path, "open"):
+                self._attach(connection, "type duckdb, read_only")
+                connection.execute("use store")
+            try:
+                yield
+            finally:
+                with suppress(duckdb.Error):  # SQL of an analyst may have closed it.
+                    _let_go(connection)
 
     def close(self) -> None:
         """Nothing is kept."""
+
+    @contextmanager
+    def _turn(self) -> Iterator[None]:
+        """Wait for other threads of this process: the system's lock, which is a process's, does not keep them apart."""
+        turn = TURNS[os.path.realpath(self._path)]
+        if not turn.acquire(timeout=self._lock_wait_s):
+            raise LocalError(f"{self._path} is held by another thread", hint="Run this again")
+        try:
+            yield
+        finally:
+            turn.release()
 
     def _attach(self, connection: duckdb.DuckDBPyConnection, options: str) -> None:
         """Attach the file that has the path, and not the one that had it before a rewrite (rewrite.py)."""

@@ -117,7 +117,7 @@ def confidence() -> Iterator[FakeConfidence]:
 
 @pytest.fixture
 def site(database: str, confidence: FakeConfidence) -> Iterator[Site]:
-    with Store(database) as store:
+    with Store(database, lock_wait_s=5.0) as store:
         made = Site(store, confidence)
         yield made
         for courier in made.couriers:

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import subprocess
 import sys
+import threading
+import time
 from collections.abc import Callable
 from pathlib import Path
 
@@ -153,3 +155,25 @@ def test_a_failed_transaction_leaves_nothing(store: Store) -> None:
         connection.execute("insert into telemetry (resolve_count) values (1); select 'x'::int")
     with store.transaction() as connection:
         assert connection.execute("select count(*) from telemetry").fetchall() == [(0,)]
+
+
+def test_threads_take_turns_at_a_file(store: Store) -> None:
+    """A drain and a forwarder are one process, which the system's lock does not keep apart: they never meet in DuckDB."""
+
+    def poll(_: float) -> None:
+        raise AssertionError("it attached what another thread had")
+
+    def hold() -> None:
+        with Store(store.database, sleep=poll) as other, other.transaction():
+            held.append(threading.get_ident())
+
+    held: list[int] = []
+    threads = [threading.Thread(target=hold) for _ in range(3)]
+    with store.transaction():
+        for thread in threads:
+            thread.start()
+        time.sleep(0.2)
+        assert held == []
+    for thread in threads:
+        thread.join(60)
+    assert len(held) == 3
