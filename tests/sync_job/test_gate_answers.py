@@ -22,7 +22,8 @@ def gate_to(answer: Callable[[list[dict[str, Any]]], Any]) -> Gate:
     def handle(request: httpx.Request) -> httpx.Response:
         return httpx.Response(200, json=answer(json.loads(request.content)["requests"]))
 
-    return Gate("http://w", "w", Secret("s"), "e", "", context_count=20, transport=httpx.MockTransport(handle))
+    transport = httpx.MockTransport(handle)
+    return Gate("http://w", "w", Secret("s"), "e", "", context_count=20, propagation_s=0, transport=transport)
 
 
 SHOP = decode_state(shop.shop_payload())
