@@ -16,7 +16,6 @@ from typing import Any, Generic, Self, TypeVar
 LEASES_PER_ACK = 100
 # A hundred deliveries take 4 days, and 2 hours go by before the last.
 HANDED_BACK_S = 70
-HANDED_BACK_MAX_S = 7_200
 
 Lease = TypeVar("Lease")
 
@@ -52,4 +51,4 @@ class Acker(Generic[Lease]):
 
 def delay_of(attempts: int) -> int:
     """Seconds until a message that came so many times, and could not be loaded, comes again."""
-    return min(attempts * HANDED_BACK_S, HANDED_BACK_MAX_S)
+    return attempts * HANDED_BACK_S

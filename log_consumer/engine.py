@@ -11,7 +11,7 @@ from typing import Any
 
 import duckdb
 
-from flagedge.errors import FlagedgeError, LocalError, SettingsError
+from flagedge.errors import DecodeError, FlagedgeError, LocalError, SettingsError
 from log_consumer.databases import Database, Lake
 
 CONFIG: dict[str, str | bool | int | float | list[str]] = {
@@ -31,6 +31,7 @@ CONFIG: dict[str, str | bool | int | float | list[str]] = {
 }
 # What DuckDB says, in a word of each, when a file is open in another process, or elsewhere in this one.
 LOCK_HELD = ("Could not set lock", "Unique file handle conflict")
+DATA_ERRORS = (duckdb.DataError, duckdb.InvalidInputException)
 HINTS = {
     "open": "DATABASE names a DuckDB file, in a directory that exists",
     "write": "Nothing of this batch was acked; it is delivered again",
@@ -112,6 +113,16 @@ def translate_errors(database: Database, verb: str) -> Iterator[None]:
             hint = "Close what holds it (a DuckDB shell? another log-consumer?) and run this again"
             raise LocalError(f"{database} is held by another process", hint=hint) from exc
         raise LocalError(f"cannot {verb} {database}: {said}", hint=HINTS[verb]) from exc
+
+
+def blames_data(exc: FlagedgeError) -> bool:
+    """Whether what was decoded or written is to blame, and not where it was written to."""
+    return isinstance(exc, DecodeError) or isinstance(exc.__cause__, DATA_ERRORS)
+
+
+def describe_blame(exc: FlagedgeError) -> str:
+    """Such an error as a reason to reject a message. What DuckDB says may quote it, so its kind has to do."""
+    return f"could not be loaded ({type(exc.__cause__ or exc).__name__})"
 
 
 def is_lock_held(exc: duckdb.Error) -> bool:

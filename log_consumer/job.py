@@ -22,9 +22,10 @@ import structlog
 from flagedge.errors import ApiError, FlagedgeError, SettingsError
 from log_consumer.ack import Acker, delay_of
 from log_consumer.clock import utc_now
-from log_consumer.load import ROW_TABLES, Batch, Loaded, decode, load, make_stage
+from log_consumer.engine import blames_data, describe_blame
+from log_consumer.load import ROW_TABLES, Batch, Loaded, blame, decode, load, make_stage
 from log_consumer.privacy import enter_key
-from log_consumer.pull import EMPTY_ROUNDS, Gathered, Puller, read_leases
+from log_consumer.pull import EMPTY_ROUNDS, Gathered, Puller, halve, read_leases
 from log_consumer.rolls import read_open_roll, roll_if_due
 from log_consumer.settings import Settings
 from log_consumer.store import Store
@@ -33,6 +34,8 @@ if TYPE_CHECKING:
     from log_consumer.forward import Forwarder
 
 IDLE_FIRST_S = 1.0
+# Messages that a run rejects though nothing is seen to be wrong with them; where there are more, it is us.
+BLAMED_MAX = 100
 # How often `run` looks into the dead-letter queue, which is empty as long as somebody drains the other.
 DEAD_LETTERS_EVERY_S = 3600.0
 # How long a drain that is done waits for Confidence, in all, where that fails.
@@ -152,6 +155,7 @@ class Drain:
         self._forwarder = forwarder
         self._stop = stop
         self._watch = watch
+        self._blamed_count = 0
         enter_key(store, settings.key_policy)
         make_stage(store.connection, settings.key_policy)
 
@@ -215,18 +219,36 @@ class Drain:
             log.info("exposures.rolled", duration_ms=_since_ms(started_s))
 
     def _load(self, gathered: Gathered, acker: Acker[str], *, merge: bool) -> None:
-        started_s, forwards = time.monotonic(), bool(self._settings.forward)
-        now = utc_now()
-        batch = decode(self._store.connection, gathered.texts, now=now, keeps_text=forwards)
-        with self._store.transaction(merge=merge) as connection:
-            loaded = load(connection, batch, is_lake=self._store.is_lake, fills_outbox=forwards)
+        self._load_answers(gathered.texts, acker, merge=merge)
+        self._summary.backlog_count = _read_backlog(gathered.texts[-1])
+        self._watch(self._summary)
+
+    def _load_answers(self, texts: Sequence[str], acker: Acker[str], *, merge: bool) -> None:
+        """Load and ack as one batch; where its data is to blame for a failure, in halves, until a message is alone."""
+        started_s, now = time.monotonic(), utc_now()
+        try:
+            batch = decode(self._store.connection, texts, now=now, keeps_text=bool(self._settings.forward))
+            loaded = self._write(batch, merge=merge)
+        except FlagedgeError as exc:
+            if not blames_data(exc) or self._blamed_count >= BLAMED_MAX:
+                raise
+            parts = halve(texts)
+            if len(parts) > 1:
+                for part in parts:
+                    self._load_answers(part, acker, merge=merge)
+                return
+            batch = blame(self._store.connection, texts, reason=describe_blame(exc), now=now)
+            loaded = self._write(batch, merge=merge)
+            self._blamed_count += 1
         acker.ack(batch.lease_ids)
         if self._forwarder:
             self._forwarder.wake()
         self._summary.add(batch, loaded)
-        self._summary.backlog_count = _read_backlog(gathered.texts[-1])
         _log_batch(batch, loaded, started_s)
-        self._watch(self._summary)
+
+    def _write(self, batch: Batch, *, merge: bool) -> Loaded:
+        with self._store.transaction(merge=merge) as connection:
+            return load(connection, batch, is_lake=self._store.is_lake, fills_outbox=bool(self._settings.forward))
 
     def _puller(self, queue_id: str, empty_rounds: int) -> Puller:
         settings = self._settings

@@ -22,7 +22,7 @@ from typing import Any
 import duckdb
 
 from flagedge.errors import DecodeError
-from log_consumer.engine import fetch_one
+from log_consumer.engine import DATA_ERRORS, fetch_one
 from log_consumer.privacy import STORE_PLAIN, KeyPolicy, use_policy
 from log_consumer.rolls import read_open_roll
 
@@ -93,8 +93,28 @@ def decode(
         found = connection.execute("select distinct form from decoded").fetchall()
         for judge in sorted({JUDGES[form] for (form,) in found}):
             execute(connection, judge)
-    except (duckdb.InvalidInputException, duckdb.ConversionException) as exc:
+    except DATA_ERRORS as exc:
+        raise DecodeError("the queue's answer to a pull cannot be decoded", hint="Nothing was acked") from exc
+    forms = tuple(form for form in FORMS if (form,) in found)
+    return _read_batch(connection, answers, forms, now)
+
+
+def blame(connection: duckdb.DuckDBPyConnection, answers: Sequence[str], *, reason: str, now: datetime) -> Batch:
+    """Decode nothing of the messages: load() rejects them, for a reason that decode() could not see.
+
+    Raises DecodeError as decode() does.
+    """
+    clear_stage(connection)
+    try:
+        execute(connection, "blame", answers=dict(enumerate(answers)), reason=reason)
+    except DATA_ERRORS as exc:
         raise DecodeError("the queue's answer to a pull is not JSON", hint="Nothing was acked") from exc
+    return _read_batch(connection, answers, (), now)
+
+
+def _read_batch(
+    connection: duckdb.DuckDBPyConnection, answers: Sequence[str], forms: tuple[str, ...], now: datetime
+) -> Batch:
     lease_ids, nameless_count, rejected_count, message_bytes = fetch_one(
         connection,
         "select coalesce(list(lease_id order by delivery), []), "
@@ -103,7 +123,6 @@ def decode(
     )
     if nameless_count:
         raise DecodeError("the queue's answer to a pull has no messages with ids", hint="Nothing was acked")
-    forms = tuple(form for form in FORMS if (form,) in found)
     return Batch(tuple(answers), tuple(lease_ids), forms, rejected_count, message_bytes, landed_at=now)
 
 

@@ -10,11 +10,11 @@ import json
 import random
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from types import TracebackType
-from typing import Self
+from typing import Any, Self
 
 # A pull may come back empty while the queue is not, so one says little; nor does the backlog that the answer names.
 EMPTY_ROUNDS = 3
@@ -162,9 +162,32 @@ class Puller:
 def read_leases(text: str) -> list[tuple[str, int]]:
     """The lease and the number of deliveries of each message of an answer; none when it is no answer."""
     try:
-        return [(str(each["lease_id"]), int(each["attempts"])) for each in json.loads(text)["result"]["messages"]]
+        return [(str(each["lease_id"]), int(each["attempts"])) for each in _read_messages(text)]
     except (ValueError, KeyError, TypeError):
         return []
+
+
+def halve(texts: Sequence[str]) -> list[Sequence[str]]:
+    """The messages of answers in two parts, which are answers too; in one where there is a single message, or none."""
+    if len(texts) > 1:
+        return [texts[: len(texts) // 2], texts[len(texts) // 2 :]]
+    messages = _read_messages(texts[0])
+    if len(messages) < 2:
+        return [texts]
+    return [[write_answer(messages[: len(messages) // 2])], [write_answer(messages[len(messages) // 2 :])]]
+
+
+def write_answer(messages: Sequence[dict[str, Any]]) -> str:
+    """Messages as a pull brings them."""
+    return json.dumps({"result": {"messages": messages}})
+
+
+def _read_messages(text: str) -> list[dict[str, Any]]:
+    try:
+        messages = json.loads(text)["result"]["messages"]
+    except (ValueError, KeyError, TypeError):
+        return []
+    return messages if isinstance(messages, list) else []
 
 
 def _is_empty(text: str) -> bool:

@@ -7,15 +7,17 @@ stays.
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
+from flagedge.errors import FlagedgeError
 from log_consumer.clock import utc_now
+from log_consumer.engine import blames_data, describe_blame
 from log_consumer.load import Batch, Loaded, decode, load, make_stage
 from log_consumer.outbox import Outbox
 from log_consumer.privacy import STORE_PLAIN, KeyPolicy, enter_key
+from log_consumer.pull import halve, write_answer
 from log_consumer.store import Store
 
 # Messages a transaction; they have up to 128 kB each.
@@ -62,7 +64,7 @@ def load_rejected(store: Store, *, fills_outbox: bool, policy: KeyPolicy, dry_ru
     redriven, last_id = Redriven(), ""
     while messages := _take(store, last_id):
         last_id = messages[-1]["id"]
-        _redrive(store, messages, redriven, fills_outbox=fills_outbox, dry_run=dry_run)
+        _redrive(store, [write_answer(messages)], redriven, fills_outbox=fills_outbox, dry_run=dry_run)
     return redriven
 
 
@@ -87,19 +89,27 @@ def _take(store: Store, after_id: str) -> list[dict[str, Any]]:
     ]
 
 
-def _redrive(
-    store: Store, messages: Sequence[dict[str, Any]], redriven: Redriven, *, fills_outbox: bool, dry_run: bool
-) -> None:
-    answer = json.dumps({"result": {"messages": messages}})
-    now = utc_now()
-    batch = decode(store.connection, [answer], now=now, keeps_text=fills_outbox)
-    reasons = dict(_read_reasons(store))
-    if dry_run:
-        _add(redriven, reasons, Loaded({}, batch.message_count - batch.rejected_count, 0, batch.rejected_count))
-    elif batch.rejected_count < batch.message_count:
-        _add(redriven, reasons, _load(store, batch, fills_outbox=fills_outbox))
-    else:
-        _add(redriven, reasons, Loaded({}, 0, 0, batch.rejected_count))
+def _redrive(store: Store, texts: Sequence[str], redriven: Redriven, *, fills_outbox: bool, dry_run: bool) -> None:
+    """As one batch; where its data is to blame for a failure, in halves, until a message is alone, which stays."""
+    try:
+        batch = decode(store.connection, texts, now=utc_now(), keeps_text=fills_outbox)
+        reasons = dict(_read_reasons(store))
+        if dry_run:
+            loaded = Loaded({}, batch.message_count - batch.rejected_count, 0, batch.rejected_count)
+        elif batch.rejected_count < batch.message_count:
+            loaded = _load(store, batch, fills_outbox=fills_outbox)
+        else:
+            loaded = Loaded({}, 0, 0, batch.rejected_count)
+    except FlagedgeError as exc:
+        if not blames_data(exc):
+            raise
+        parts = halve(texts)
+        if len(parts) > 1:
+            for part in parts:
+                _redrive(store, part, redriven, fills_outbox=fills_outbox, dry_run=dry_run)
+            return
+        reasons, loaded = {describe_blame(exc): 1}, Loaded({}, 0, 0, 1)
+    _add(redriven, reasons, loaded)
 
 
 def _load(store: Store, batch: Batch, *, fills_outbox: bool) -> Loaded:

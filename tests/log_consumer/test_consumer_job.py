@@ -21,11 +21,12 @@ from hypothesis import strategies as st
 from messages import body, decided, no_match, request
 from structlog.testing import capture_logs
 
-from flagedge.errors import ApiError, LocalError, UnavailableError
+from flagedge.errors import ApiError, DecodeError, LocalError, UnavailableError
 from log_consumer.ack import delay_of
 from log_consumer.job import Summary, run
-from log_consumer.load import decode, load, make_stage
+from log_consumer.load import Batch, Loaded, decode, load, make_stage
 from log_consumer.pull import EMPTY_ROUNDS
+from log_consumer.redrive import redrive
 from log_consumer.settings import Settings
 from log_consumer.store import Store
 
@@ -127,18 +128,90 @@ def test_a_batch_that_is_not_committed_is_handed_back(settings: Settings, tmp_pa
 def test_a_database_that_is_away_for_days_loses_nothing(settings: Settings, tmp_path: Path) -> None:
     """A queue keeps a message for 4 days, and gives up what it delivered a hundred times: that takes as long."""
     queue, away = FakeQueue(body()), replace(settings, database=str(tmp_path / "absent/exposures.duckdb"))
-    while queue.now_ms < timedelta(days=4) / timedelta(milliseconds=1):
+    for attempts in (1, 2, 3):
         with pytest.raises(LocalError):
             drain(away, queue)
+        assert queue.messages[0].visible_at_ms - queue.now_ms == 1000 * delay_of(attempts)
         queue.end_leases()
-    assert queue.messages[0].attempts <= 100
     assert drain(settings, queue).loaded_count == 1
+    assert timedelta(seconds=sum(map(delay_of, range(1, 100)))) > timedelta(days=4)
 
 
 def test_messages_that_cannot_be_handed_back_keep_their_leases(settings: Settings, tmp_path: Path) -> None:
     """The error is the one that made it necessary."""
     with pytest.raises(LocalError):
         drain(replace(settings, database=str(tmp_path / "absent/exposures.duckdb")), DeafQueue(body()))
+
+
+def fail_on(monkeypatch: pytest.MonkeyPatch, *poison: int, error: type[duckdb.Error]) -> None:
+    """Have DuckDB fail, as only it can tell why, while it writes a batch with a message of these numbers."""
+
+    def write(connection: duckdb.DuckDBPyConnection, batch: Batch, **how: Any) -> Loaded:
+        seqs = {seq for (seq,) in connection.execute("select seq from decoded where seq is not null").fetchall()}
+        if seqs & {str(number) for number in poison}:
+            raise error("what is in unit-17 cannot be")
+        return load(connection, batch, **how)
+
+    monkeypatch.setattr("log_consumer.job.load", write)
+    monkeypatch.setattr("log_consumer.redrive.load", write)
+
+
+@pytest.mark.parametrize("poison", [(0,), (7, 99, 119)])
+def test_poison_that_nobody_foresaw_is_found_and_rejected(
+    settings: Settings, monkeypatch: pytest.MonkeyPatch, poison: tuple[int, ...]
+) -> None:
+    """All others land, once; it is kept as it came, and can be redriven once the reason is gone."""
+    queue = FakeQueue(*(body(seq=seq) for seq in range(120)))
+    with monkeypatch.context() as failing:
+        fail_on(failing, *poison, error=duckdb.ConversionException)
+        summary = drain(settings, queue)
+        with Store(settings.database) as store:
+            again = redrive(store, fills_outbox=False)
+    assert (summary.loaded_count, summary.rejected_count, queue.messages) == (120 - len(poison), len(poison), [])
+    assert rows(settings.database, "select count(*), count(distinct seq) from exposures") == [(120 - len(poison),) * 2]
+    reason = "could not be loaded (ConversionException)"
+    assert again.reasons == {reason: len(poison)}
+    assert rows(settings.database, "select distinct reason from rejected_messages") == [(reason,)]
+    with Store(settings.database) as store:
+        assert redrive(store, fills_outbox=False).loaded_count == len(poison)
+    assert rows(settings.database, "select count(*), count(distinct seq) from exposures") == [(120, 120)]
+
+
+def test_poison_that_cannot_be_decoded_is_found(settings: Settings, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Nothing is known of it but what the queue says."""
+
+    def read(connection: duckdb.DuckDBPyConnection, answers: Sequence[str], **how: Any) -> Batch:
+        if any("poison" in answer for answer in answers):
+            raise DecodeError("the queue's answer to a pull cannot be decoded")
+        return decode(connection, answers, **how)
+
+    monkeypatch.setattr("log_consumer.job.decode", read)
+    queue = FakeQueue(*(body(seq=seq) for seq in range(110)), "poison", body(seq=110))
+    summary = drain(settings, queue)
+    assert (summary.loaded_count, summary.rejected_count, queue.messages) == (111, 1, [])
+    assert rows(settings.database, "select body, reason from rejected_messages") == [
+        ("poison", "could not be loaded (DecodeError)")
+    ]
+
+
+def test_when_all_is_poison_it_is_us(settings: Settings, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A consumer that is broken does not empty the queue into the rejected messages."""
+    monkeypatch.setattr("log_consumer.job.BLAMED_MAX", 5)
+    queue = FakeQueue(*(body(seq=seq) for seq in range(20)))
+    fail_on(monkeypatch, *range(20), error=duckdb.InvalidInputException)
+    with pytest.raises(LocalError):
+        drain(settings, queue)
+    assert len(queue.messages) == 15
+    assert rows(settings.database, "select count(*) from rejected_messages") == [(5,)]
+
+
+def test_a_database_that_cannot_be_written_is_no_poison(settings: Settings, monkeypatch: pytest.MonkeyPatch) -> None:
+    """No message is to blame for a full disk."""
+    queue = FakeQueue(*(body(seq=seq) for seq in range(10)))
+    fail_on(monkeypatch, 3, error=duckdb.IOException)
+    with pytest.raises(LocalError):
+        drain(settings, queue)
+    assert (len(queue.messages), queue.acked) == (10, [])
 
 
 KILLED = """

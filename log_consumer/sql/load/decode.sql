@@ -1,5 +1,5 @@
--- $answers: numbered texts; $now: when they came, which dates what the queue does not. $keeps_text: whether the text of a message will be wanted again. Fills `decoded` from the
--- answers to pulls: each message is decoded here, once.
+-- $answers: numbered texts; $now: when they came, which dates what the queue does not. $keeps_text: whether the text of a
+-- message will be wanted again. Fills `decoded` from the answers to pulls: each message is decoded here, once.
 -- Source: docs/log-format.md (ours), proto/flagedge/wire/logs.proto (upstream's), Cloudflare's queue API (the envelope
 -- and the coding of bodies).
 insert into decoded
