@@ -158,7 +158,7 @@ def test_a_failed_transaction_leaves_nothing(store: Store) -> None:
 
 
 def test_threads_take_turns_at_a_file(store: Store) -> None:
-    """A drain and a forwarder are one process, which the system's lock does not keep apart: they never meet in DuckDB."""
+    """A drain and its forwarder are one process, which the system does not keep apart: they never meet in DuckDB."""
 
     def poll(_: float) -> None:
         raise AssertionError("it attached what another thread had")
