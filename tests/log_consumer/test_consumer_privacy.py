@@ -201,8 +201,9 @@ def test_forwarded_messages_hold_the_unit(hashing: Settings) -> None:
     assert json.loads(text)["units"] == ["visitor-17"]
 
 
-def test_no_error_quotes_the_key(hashing: Settings, store: Store) -> None:
-    """A statement that fails while it hashes."""
+def test_no_error_quotes_the_key(hashing: Settings, store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A statement that fails while it hashes, when no message is taken for the culprit."""
+    monkeypatch.setattr("log_consumer.job.BLAMED_MAX", 0)
     with store.transaction() as connection:
         connection.execute("alter table exposures alter targeting_key type int using null")
     with pytest.raises(LocalError) as caught:
