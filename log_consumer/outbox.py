@@ -17,6 +17,7 @@ from typing import Any
 
 import duckdb
 
+from log_consumer.engine import fetch_one
 from log_consumer.store import Store
 
 SQL = Path(__file__).parent / "sql" / "outbox"
@@ -112,7 +113,7 @@ class Outbox:
     def redrive(self) -> int:
         """Have all that is parked tried again; how many messages that are."""
         with self._store.transaction(merge=False) as connection:
-            return int(_fetch_one(connection, "redrive")[0])
+            return int(fetch_one(connection, _read_sql("redrive"))[0])
 
     def _take(self, connection: duckdb.DuckDBPyConnection, now: datetime, max_bytes: int) -> Turn:
         lease = connection.execute("select owner, until from forwarder").fetchone()
@@ -128,7 +129,7 @@ class Outbox:
             connection.execute("delete from forwarder")
         if rows:
             return Turn([Message(*row) for row in rows])
-        return Turn(next_at=_fetch_one(connection, "next")[0])
+        return Turn(next_at=fetch_one(connection, _read_sql("next"))[0])
 
 
 def _write(connection: duckdb.DuckDBPyConnection, report: Report, now: datetime) -> None:
@@ -185,12 +186,6 @@ def _results(report: Report, now: datetime) -> list[dict[str, Any]]:
 
 def _epoch_us(at: datetime) -> int:
     return (at.replace(tzinfo=UTC) - datetime.fromtimestamp(0, UTC)) // timedelta(microseconds=1)
-
-
-def _fetch_one(connection: duckdb.DuckDBPyConnection, name: str) -> tuple[Any, ...]:
-    row = connection.execute(_read_sql(name)).fetchone()
-    assert row is not None
-    return row
 
 
 @cache

@@ -13,7 +13,7 @@ from typing import Any
 
 from flagedge.errors import FlagedgeError
 from log_consumer.clock import utc_now
-from log_consumer.engine import blames_data, describe_blame
+from log_consumer.engine import blames_data, describe_blame, fetch_one
 from log_consumer.load import Batch, Loaded, decode, load, make_stage
 from log_consumer.outbox import Outbox
 from log_consumer.privacy import STORE_PLAIN, KeyPolicy, enter_key
@@ -134,5 +134,4 @@ def _add(redriven: Redriven, reasons: dict[str, int], loaded: Loaded) -> None:
 
 def _count_parked(store: Store) -> int:
     with store.transaction(merge=False) as connection:
-        row = connection.execute("select count(*) from outbox where parked_at is not null").fetchone()
-    return int(row[0]) if row else 0
+        return int(fetch_one(connection, "select count(*) from outbox where parked_at is not null")[0])

@@ -59,6 +59,9 @@ from flagedge.wire.types_pb2 import (
     StringFlagSchema,
     StructFlagSchema,
 )
+from sync_job.compile import compile_plan
+from sync_job.compiled import Plan
+from sync_job.decode import decode_state
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -342,6 +345,11 @@ def payload(state: ResolverState, account: str = ACCOUNT, destinations: Sequence
         state=state.SerializeToString(deterministic=True), account=account, log_destinations=destinations
     )
     return message.SerializeToString(deterministic=True)
+
+
+def compiled_plan(state: ResolverState, *, etag: str = '"e"') -> Plan:
+    """The state's plan, by the way that a state from the CDN takes."""
+    return compile_plan(decode_state(payload(state)), etag=etag)
 
 
 def encrypt_payload(payload: bytes, key_hex: str, *, nonce: bytes | None = None) -> bytes:

@@ -12,10 +12,10 @@ from builders import (
     assignment,
     client,
     client_default,
+    compiled_plan,
     credential,
     fallthrough,
     flag,
-    payload,
     rule,
     split,
     state,
@@ -25,8 +25,6 @@ from segments import segment
 
 from flagedge.wire.state_pb2 import Flag, ResolverState
 from sync_job.allocations import Allocation, allocate_shares
-from sync_job.compile import compile_plan
-from sync_job.decode import decode_state
 from sync_job.evaluate import evaluate_flags
 from sync_job.plan import load_plan
 from sync_job.trace import AssignmentStep, BucketStep
@@ -193,7 +191,7 @@ def test_shares_are_what_the_evaluator_gives(seed: int) -> None:
     """Of the units that reach a rule's buckets, each assignment gets its share, within five standard deviations."""
     draw = random.Random(seed)
     built = state(flag("a", *random_rules(draw)), segments=[segment("first"), segment("second")])
-    compiled = compile_plan(decode_state(payload(built)), etag='"e"')
+    compiled = compiled_plan(built)
     plan = load_plan(compiled.text, compiled.bits)
     seen: dict[str, Counter[str]] = defaultdict(Counter)
     for _ in range(1500):

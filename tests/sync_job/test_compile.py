@@ -9,9 +9,9 @@ import pytest
 from builders import (
     assignment,
     client,
+    compiled_plan,
     credential,
     flag,
-    payload,
     rule,
     split,
     state,
@@ -23,25 +23,20 @@ from flagedge.errors import DecodeError
 from flagedge.wire import state_pb2
 from sync_job.bitsets import store_bits
 from sync_job.compile import compile_plan
-from sync_job.compiled import Plan
 from sync_job.decode import decode_state
 from sync_job.fragments import NotFiniteError, number_text
 from sync_job.targeting import parse_version
 
 
 def plan_of(built: state_pb2.ResolverState) -> dict[str, Any]:
-    plan: dict[str, Any] = json.loads(compiled(built).text)
+    plan: dict[str, Any] = json.loads(compiled_plan(built).text)
     return plan
-
-
-def compiled(built: state_pb2.ResolverState) -> Plan:
-    return compile_plan(decode_state(payload(built)), etag='"e"')
 
 
 def test_same_state_same_bytes() -> None:
     """The same state and entity tag give the same plan, byte for byte, in any process."""
     built = state(flag("a", rule(assignments=split(x=50, y=50)), variants=[variant("x"), variant("y")]))
-    assert compiled(built) == compiled(built)
+    assert compiled_plan(built) == compiled_plan(built)
 
 
 def test_no_client_secret_in_the_plan(demo_payload: bytes) -> None:
@@ -73,7 +68,7 @@ def test_full_bitset_that_is_not_full_is_refused() -> None:
     built = state(flag("a", rule()))
     built.bitsets.append(state_pb2.PackedBitset(segment="segments/odd", full_bitset=False))
     with pytest.raises(DecodeError, match="segments/odd"):
-        compiled(built)
+        compiled_plan(built)
 
 
 @pytest.mark.parametrize(
@@ -84,7 +79,7 @@ def test_damaged_bitset_is_refused(damage: Any) -> None:
     built = state(flag("a", rule(segment="s")), segments=[segment("s")], bitsets=[bitset("s", share=0.5, seed=1)])
     built.bitsets[0].gzipped_bitset = damage(built.bitsets[0].gzipped_bitset)
     with pytest.raises(DecodeError, match="segments/s"):
-        compiled(built)
+        compiled_plan(built)
 
 
 @pytest.mark.parametrize(
@@ -111,7 +106,7 @@ def test_equal_bitsets_lie_in_the_module_once() -> None:
         segments=[segment("s"), segment("t")],
         bitsets=[bitset("s", share=0.5, seed=1), bitset("t", share=0.5, seed=1)],
     )
-    plan = compiled(built)
+    plan = compiled_plan(built)
     assert len(plan.bits) == 125_000
 
 

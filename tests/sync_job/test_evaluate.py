@@ -10,6 +10,7 @@ import pytest
 from builders import (
     assignment,
     client,
+    compiled_plan,
     credential,
     fallthrough,
     flag,
@@ -40,8 +41,6 @@ from strategies import cases
 from flagedge.errors import DecodeError, FlagedgeError
 from flagedge.settings import Secret
 from flagedge.wire.state_pb2 import ResolverState
-from sync_job.compile import compile_plan
-from sync_job.decode import decode_state
 from sync_job.evaluate import evaluate, evaluate_flags
 from sync_job.evaluation import Evaluation
 from sync_job.materializations import Materializations, Record
@@ -53,7 +52,7 @@ DEMO_SECRET = "mkjJruAATQWjeY7foFIWfVAcBWnci2YF"  # the public demo account's
 
 
 def plan_of(built: ResolverState) -> EvaluablePlan:
-    compiled = compile_plan(decode_state(payload(built)), etag='"e"')
+    compiled = compiled_plan(built)
     return load_plan(compiled.text, compiled.bits)
 
 

@@ -13,6 +13,7 @@ from builders import (
     SECRET,
     assignment,
     client_default,
+    compiled_plan,
     fallthrough,
     flag,
     materialization,
@@ -33,8 +34,7 @@ from flagedge.wire.state_pb2 import ResolverState
 from local_edge.server import LocalEdge
 from sync_job import job
 from sync_job.compile import compile_plan
-from sync_job.compiled import Plan
-from sync_job.decode import DecodedState, decode_state
+from sync_job.decode import DecodedState
 from sync_job.evaluate import evaluate_flags
 from sync_job.materializations import Materializations
 from sync_job.page_cohorts import PathCohorts, count_cohorts, warn_of_cohorts
@@ -47,13 +47,9 @@ NAMES = ("one", "two", "three")
 VARIANTS = [variant(name, {"name": name}) for name in NAMES]
 
 
-def plan_of(built: ResolverState) -> Plan:
-    return compile_plan(decode_state(payload(built)), etag='"e"')
-
-
 def count(built: ResolverState, *flags: str, **pages: Any) -> PathCohorts:
     """Of a path with these flags, for the first credential."""
-    plan = plan_of(built)
+    plan = compiled_plan(built)
     [cohorts] = count_cohorts(
         load_plan(plan.text, plan.bits).credentials[0], PageSettings(flags={"/*": tuple(flags)}, **pages)
     )
@@ -144,7 +140,7 @@ def _decide(plan: Any, credential: Any, context: dict[str, Any], seen: dict[str,
 
 def warnings_of(built: ResolverState, flags: Collection[str], **pages: Any) -> list[dict[str, Any]]:
     with structlog.testing.capture_logs() as logs:
-        warn_of_cohorts(plan_of(built), PageSettings(flags={"/shop/*": tuple(flags)}, **pages), Secret(SECRET))
+        warn_of_cohorts(compiled_plan(built), PageSettings(flags={"/shop/*": tuple(flags)}, **pages), Secret(SECRET))
     assert {each["log_level"] for each in logs} <= {"warning"}
     return logs
 

@@ -6,26 +6,19 @@ import json
 from typing import Any
 
 import pytest
-from builders import SECRET, assignment, flag, payload, rule, schema, state, variant
+from builders import SECRET, assignment, compiled_plan, flag, rule, schema, state, variant
 from segments import eq, segment
 from workerd import Batch, TestWorker
 
-from sync_job.compile import compile_plan
-from sync_job.decode import decode_state
-
-PLAN = compile_plan(
-    decode_state(
-        payload(
-            state(
-                flag(
-                    "a",
-                    rule(segment="of-age", assignments=[assignment("on")], selector="targeting_key"),
-                    variants=[variant("on", {"size": 5.0})],
-                    schema=schema({"size": int}),
-                ),
-                segments=[segment("of-age", eq("age", 18))],
-            )
-        )
+PLAN = compiled_plan(
+    state(
+        flag(
+            "a",
+            rule(segment="of-age", assignments=[assignment("on")], selector="targeting_key"),
+            variants=[variant("on", {"size": 5.0})],
+            schema=schema({"size": int}),
+        ),
+        segments=[segment("of-age", eq("age", 18))],
     ),
     etag='"1"',
 )

@@ -11,10 +11,10 @@ from builders import (
     SECRET,
     assignment,
     client_default,
+    compiled_plan,
     fallthrough,
     flag,
     materialization,
-    payload,
     rule,
     schema,
     state,
@@ -22,26 +22,19 @@ from builders import (
 )
 from workerd import Answer, Batch, TestWorker
 
-from sync_job.compile import compile_plan
-from sync_job.decode import decode_state
-
 VALUE = {"size": 5.0, "ratio": 5.0, "name": "é", "on": True, "nested": {"depth": 2.0}, "gone": None}
-PLAN = compile_plan(
-    decode_state(
-        payload(
-            state(
-                flag(
-                    "a",
-                    rule(assignments=[assignment("on", (0, 100))], selector="visitor_id"),
-                    variants=[variant("on", VALUE)],
-                    schema=schema(
-                        {"size": int, "ratio": float, "name": str, "on": bool, "nested": {"depth": int}, "gone": str}
-                    ),
-                ),
-                flag("b", rule("through", assignments=[fallthrough((0, 50)), client_default((50, 100))])),
-                flag("none", rule(environments=["prod"]), schema=schema({"text": str})),
-            )
-        )
+PLAN = compiled_plan(
+    state(
+        flag(
+            "a",
+            rule(assignments=[assignment("on", (0, 100))], selector="visitor_id"),
+            variants=[variant("on", VALUE)],
+            schema=schema(
+                {"size": int, "ratio": float, "name": str, "on": bool, "nested": {"depth": int}, "gone": str}
+            ),
+        ),
+        flag("b", rule("through", assignments=[fallthrough((0, 50)), client_default((50, 100))])),
+        flag("none", rule(environments=["prod"]), schema=schema({"text": str})),
     ),
     etag='W/"3f2a"',
 )
@@ -196,7 +189,7 @@ def test_bulk_etag_covers_overrides(test_worker: TestWorker) -> None:
 def test_bulk_that_may_be_another_soon_has_no_etag(test_worker: TestWorker) -> None:
     """While KV is down sticky flags fail: a client that had an entity tag for that would keep it for good."""
     sticky = rule(assignments=[assignment("on", (0, 100))], materialization=materialization("m", "m"))
-    plan = compile_plan(decode_state(payload(state(flag("a", sticky)))), etag='"1"')
+    plan = compiled_plan(state(flag("a", sticky)), etag='"1"')
     body = json.dumps({"context": CONTEXT})
     requests = [{"path": BULK, "body": body, "headers": {"authorization": f"Bearer {SECRET}"}}]
     [down] = test_worker.run(plan, requests, kv={"records": {}, "failing": True}).answers
